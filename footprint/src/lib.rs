@@ -1,0 +1,21 @@
+//! The bytes a replica takes: the product's promise, as arithmetic.
+//!
+//! ```text
+//! Facts (checkpoint) + Serving (settings) + Platform (backend, threads) ──► Footprint {device, host, parts}
+//!                                                                      └──► Workspace: every buffer by name, which the
+//!                                                                           engine allocates exactly
+//! ```
+//!
+//! The planner, the agent, `sparkherd fit` and the engine's own loader call the same function; the loader fails when what
+//! it allocated differs. Pure and total: any facts and settings give bytes or a [`FootprintError`].
+
+mod platform;
+mod serving;
+mod sizes;
+
+pub use platform::{Backend, Platform};
+pub use serving::{KvDtype, Serving};
+pub use sizes::{Footprint, Parts};
+
+/// Tokens in one block of the paged KV pool.
+pub const BLOCK_TOKENS: u32 = 16;

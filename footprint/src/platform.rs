@@ -1,0 +1,24 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What runs the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Backend {
+    /// Our CUDA kernels: arenas are device memory.
+    Cuda,
+    /// This machine's cores: arenas are host memory and the device part is 0.
+    Cpu,
+}
+
+/// What of a node changes a footprint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Platform {
+    pub backend: Backend,
+    /// Threads the engine computes with; per-thread scratch is part of the workspace.
+    pub threads: u32,
+    /// Host bytes of a running engine beside its arenas and its tokenizer: code, stacks, HTTP, allocator slack. Measured.
+    pub runtime_host_bytes: u64,
+    /// Device bytes of a running engine beside its arenas: context, modules, graphs. 0 on the CPU.
+    pub runtime_device_bytes: u64,
+}

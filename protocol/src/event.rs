@@ -1,0 +1,46 @@
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::LINE_BYTES_MAX;
+
+/// Engine to agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// Weights are being read. `held_bytes`: what the arenas have touched so far.
+    Loading { bytes_done: u64, bytes_total: u64, held_bytes: u64 },
+    /// A real generation at start has produced tokens, and the port answers.
+    Ready { address: SocketAddr, incarnation: String, held_bytes: u64, tokens_per_second: f64 },
+    /// Each second, dropped rather than queued when the agent does not read.
+    Stats {
+        running: u32,
+        waiting: u32,
+        generated_tokens: u64,
+        /// Used share of the KV pool, 0 to 1.
+        kv_used: f64,
+        /// Milliseconds since the last finished step while sequences ran; 0 when idle.
+        last_step_age_ms: u64,
+        held_bytes: u64,
+    },
+    Draining,
+    /// The engine gives up; the process exits with a status other than 0 right after.
+    Failed { reason: String, message: String },
+}
+
+#[derive(Debug, Error)]
+pub enum LineError {
+    #[error("line of {bytes} bytes is longer than {LINE_BYTES_MAX}")]
+    TooLong { bytes: usize },
+    #[error("not an event this agent knows: {0}")]
+    Unknown(#[from] serde_json::Error),
+}
+
+/// Reads one line, without its newline.
+pub fn parse_event(line: &[u8]) -> Result<Event, LineError> {
+    if line.len() >= LINE_BYTES_MAX {
+        return Err(LineError::TooLong { bytes: line.len() });
+    }
+    Ok(serde_json::from_slice(line)?)
+}
