@@ -1,0 +1,121 @@
+use sparkherd_checkpoint::{Facts, TENSOR_ALIGNMENT_BYTES};
+
+use crate::{FootprintError, Platform, Serving, step_tokens_max};
+
+/// One scratch buffer of the engine: allocated once at load, reused by every layer and every step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// How many values it holds.
+    pub elements: u64,
+    /// Bytes of one value.
+    pub element_bytes: u64,
+}
+
+impl Buffer {
+    /// A buffer of `f32`; `None` where the product of the dimensions leaves 64 bits.
+    fn f32(dimensions: &[u64]) -> Option<Self> {
+        let elements = dimensions.iter().try_fold(1_u64, |product, size| product.checked_mul(*size))?;
+        Some(Self { elements, element_bytes: 4 })
+    }
+
+    /// Bytes it takes in the arena, padded so that the next buffer is aligned too.
+    pub fn bytes(&self) -> Option<u64> {
+        self.elements.checked_mul(self.element_bytes)?.checked_next_multiple_of(TENSOR_ALIGNMENT_BYTES)
+    }
+}
+
+/// Every scratch buffer of a forward pass, by name. The engine allocates exactly these, so whoever needs another
+/// buffer in a layer adds it here and the promise to the planner stays true.
+///
+/// Shapes are row-major, rows first: `tokens` = [`step_tokens_max`], `sequences` = [`Serving::concurrency`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Most tokens of one step, the rows of most buffers.
+    pub tokens: u32,
+    /// Most sequences of one step, the rows of `last_hidden` and `logits`.
+    pub sequences: u32,
+    /// `[tokens, hidden_size]`: the residual stream.
+    pub residual: Buffer,
+    /// `[tokens, hidden_size]`: its normalised copy, and where the output projections write before they are added.
+    pub normed: Buffer,
+    /// `[tokens, attention_heads × head_dim]`
+    pub query: Buffer,
+    /// `[tokens, kv_heads × head_dim]`
+    pub key: Buffer,
+    /// `[tokens, kv_heads × head_dim]`
+    pub value: Buffer,
+    /// `[tokens, attention_heads × head_dim]`
+    pub attention: Buffer,
+    /// `[tokens, intermediate_size]`
+    pub gate: Buffer,
+    /// `[tokens, intermediate_size]`
+    pub up: Buffer,
+    /// `[tokens, head_dim]`: cosines, then sines, of each token's position; shared by all layers of a step.
+    pub rope: Buffer,
+    /// `[threads, context]`: one row of attention scores per thread.
+    pub attention_scores: Buffer,
+    /// `[sequences, hidden_size]`: the rows whose logits are wanted.
+    pub last_hidden: Buffer,
+    /// `[sequences, vocab_size]`
+    pub logits: Buffer,
+}
+
+impl Workspace {
+    /// All buffers with their names, in the order they lie in the arena.
+    pub fn buffers(&self) -> [(&'static str, Buffer); 12] {
+        [
+            ("residual", self.residual),
+            ("normed", self.normed),
+            ("query", self.query),
+            ("key", self.key),
+            ("value", self.value),
+            ("attention", self.attention),
+            ("gate", self.gate),
+            ("up", self.up),
+            ("rope", self.rope),
+            ("attention_scores", self.attention_scores),
+            ("last_hidden", self.last_hidden),
+            ("logits", self.logits),
+        ]
+    }
+
+    /// Bytes of the arena that holds all buffers, each padded to [`TENSOR_ALIGNMENT_BYTES`].
+    pub fn bytes(&self) -> Result<u64, FootprintError> {
+        self.buffers()
+            .iter()
+            .try_fold(0_u64, |sum, (_, buffer)| sum.checked_add(buffer.bytes()?))
+            .ok_or(FootprintError::TooLarge { part: "workspace" })
+    }
+}
+
+/// The scratch buffers that the largest step of these settings needs.
+pub fn workspace(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Workspace, FootprintError> {
+    sized(facts, serving, platform).ok_or(FootprintError::TooLarge { part: "workspace" })
+}
+
+fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Workspace> {
+    let step_tokens = step_tokens_max(serving, platform.backend);
+    let tokens = u64::from(step_tokens);
+    let sequences = u64::from(serving.concurrency);
+    let hidden = u64::from(facts.hidden_size);
+    let intermediate = u64::from(facts.intermediate_size);
+    let head = u64::from(facts.head_dim);
+    let query_heads = u64::from(facts.attention_heads);
+    let kv_heads = u64::from(facts.kv_heads);
+    Some(Workspace {
+        tokens: step_tokens,
+        sequences: serving.concurrency,
+        residual: Buffer::f32(&[tokens, hidden])?,
+        normed: Buffer::f32(&[tokens, hidden])?,
+        query: Buffer::f32(&[tokens, query_heads, head])?,
+        key: Buffer::f32(&[tokens, kv_heads, head])?,
+        value: Buffer::f32(&[tokens, kv_heads, head])?,
+        attention: Buffer::f32(&[tokens, query_heads, head])?,
+        gate: Buffer::f32(&[tokens, intermediate])?,
+        up: Buffer::f32(&[tokens, intermediate])?,
+        rope: Buffer::f32(&[tokens, head])?,
+        attention_scores: Buffer::f32(&[u64::from(platform.threads), u64::from(serving.context)])?,
+        last_hidden: Buffer::f32(&[sequences, hidden])?,
+        logits: Buffer::f32(&[sequences, u64::from(facts.vocab_size)])?,
+    })
+}
