@@ -15,7 +15,7 @@ pub enum Backend {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Platform {
     pub backend: Backend,
-    /// Threads the engine computes with; per-thread scratch is part of the workspace.
+    /// Threads the engine computes with.
     pub threads: u32,
     /// Host bytes of a running engine beside its arenas and its tokenizer: code, stacks, HTTP, allocator slack. Measured.
     pub runtime_host_bytes: u64,

@@ -27,6 +27,8 @@ impl Buffer {
 /// Every scratch buffer of a forward pass, by name. The engine allocates exactly these, so whoever needs another
 /// buffer in a layer adds it here and the promise to the planner stays true.
 ///
+/// Attention needs no scores here: it keeps a running softmax over blocks, in registers.
+///
 /// Shapes are row-major, rows first: `tokens` = [`step_tokens_max`], `sequences` = [`Serving::concurrency`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workspace {
@@ -52,8 +54,6 @@ pub struct Workspace {
     pub up: Buffer,
     /// `[tokens, head_dim]`: cosines, then sines, of each token's position; shared by all layers of a step.
     pub rope: Buffer,
-    /// `[threads, context]`: one row of attention scores per thread.
-    pub attention_scores: Buffer,
     /// `[sequences, hidden_size]`: the rows whose logits are wanted.
     pub last_hidden: Buffer,
     /// `[sequences, vocab_size]`
@@ -62,7 +62,7 @@ pub struct Workspace {
 
 impl Workspace {
     /// All buffers with their names, in the order they lie in the arena.
-    pub fn buffers(&self) -> [(&'static str, Buffer); 12] {
+    pub fn buffers(&self) -> [(&'static str, Buffer); 11] {
         [
             ("residual", self.residual),
             ("normed", self.normed),
@@ -73,7 +73,6 @@ impl Workspace {
             ("gate", self.gate),
             ("up", self.up),
             ("rope", self.rope),
-            ("attention_scores", self.attention_scores),
             ("last_hidden", self.last_hidden),
             ("logits", self.logits),
         ]
@@ -114,7 +113,6 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
         gate: Buffer::f32(&[tokens, intermediate])?,
         up: Buffer::f32(&[tokens, intermediate])?,
         rope: Buffer::f32(&[tokens, head])?,
-        attention_scores: Buffer::f32(&[u64::from(platform.threads), u64::from(serving.context)])?,
         last_hidden: Buffer::f32(&[sequences, hidden])?,
         logits: Buffer::f32(&[sequences, u64::from(facts.vocab_size)])?,
     })
