@@ -1,0 +1,34 @@
+use sha2::{Digest, Sha256};
+
+pub const GROUP: &str = "sparkherd.dev";
+pub const VERSION: &str = "v1alpha1";
+
+/// Kept on a ModelReplica until its memory is measured back or its node is lost.
+pub const FINALIZER: &str = "sparkherd.dev/release";
+/// On all that belongs to one ModelDeployment: its name.
+pub const DEPLOYMENT_LABEL: &str = "sparkherd.dev/deployment";
+/// On an EndpointSlice: the replica's name.
+pub const REPLICA_LABEL: &str = "sparkherd.dev/replica";
+/// On a Model that the operator made, so that it may delete it: `"true"`.
+pub const MADE_BY_OPERATOR_LABEL: &str = "sparkherd.dev/made-by-operator";
+/// `endpointslice.kubernetes.io/managed-by` of our slices: Kubernetes' own controllers leave them alone.
+pub const ENDPOINT_SLICE_MANAGER: &str = "sparkherd.dev";
+/// Field manager of the operator's applies.
+pub const OPERATOR_MANAGER: &str = "sparkherd-operator";
+/// Field managers of agents start with this; one per node, for a shared one would erase other nodes' entries.
+pub const AGENT_MANAGER_PREFIX: &str = "sparkherd-agent/";
+
+/// Longest field manager the API server takes.
+const MANAGER_LENGTH_MAX: usize = 128;
+
+/// Field manager of the agent on `node`; a name too long is cut and told apart by a hash.
+pub fn agent_manager(node: &str) -> String {
+    let whole = format!("{AGENT_MANAGER_PREFIX}{node}");
+    if whole.len() <= MANAGER_LENGTH_MAX {
+        return whole;
+    }
+    let hash: String = Sha256::digest(node.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    // Node names are DNS subdomains: ASCII, so any cut is between characters.
+    let kept = &whole[..MANAGER_LENGTH_MAX - hash.len() - 1];
+    format!("{kept}-{hash}")
+}
