@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Dtype;
+use crate::{ClaimError, Dtype, ModelConfig, TensorIndex};
 
 /// The arithmetic a checkpoint asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -14,7 +14,7 @@ pub enum Architecture {
 ///
 /// Counts are of the model as it is computed, so `head_dim` is given even where the file leaves it out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Facts {
     /// The arithmetic the checkpoint asks for.
     pub architecture: Architecture,
@@ -42,6 +42,43 @@ pub struct Facts {
     pub max_context: u32,
     /// Bytes of `tokenizer.json`, which the engine keeps parsed in host memory.
     pub tokenizer_bytes: u64,
+}
+
+impl Facts {
+    /// Puts together what configuration and tensors say; the tensors must be exactly those of the configuration.
+    ///
+    /// The sums cannot overflow: each tensor lies inside a file, and the claimed ones have shapes within the bounds of
+    /// [`ModelConfig`].
+    pub fn new(config: &ModelConfig, index: &TensorIndex, tokenizer_bytes: u64) -> Result<Self, ClaimError> {
+        let claimed = index.claim(config)?;
+        let mut parameters = 0;
+        let mut weight_bytes = 0;
+        let mut bytes_by_dtype = [(Dtype::F32, 0), (Dtype::F16, 0), (Dtype::Bf16, 0)];
+        for tensor in claimed.iter().map(|claimed| claimed.tensor) {
+            parameters += tensor.bytes / tensor.dtype.bytes();
+            weight_bytes += tensor.bytes.next_multiple_of(TENSOR_ALIGNMENT_BYTES);
+            for (dtype, bytes) in &mut bytes_by_dtype {
+                *bytes += if *dtype == tensor.dtype { tensor.bytes } else { 0 };
+            }
+        }
+        let dtype =
+            bytes_by_dtype.iter().max_by_key(|(_, bytes)| *bytes).map_or(Dtype::F32, |(dtype, _)| *dtype);
+        Ok(Self {
+            architecture: config.architecture,
+            dtype,
+            parameters,
+            weight_bytes,
+            layers: config.layers,
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            attention_heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            vocab_size: config.vocab_size,
+            max_context: config.max_context,
+            tokenizer_bytes,
+        })
+    }
 }
 
 /// Every tensor starts at a multiple of this in the weights arena: a cache line pair on CPUs, and what CUDA's vector

@@ -2,15 +2,39 @@
 //!
 //! ```text
 //! config.json ──► ModelConfig ──┐
-//!                               ├─► Facts (small, goes into Model.status, enough for the footprint)
-//! *.safetensors headers ──► TensorIndex ──► engine: which bytes of which file are which tensor
+//!                               ├─► claim: every tensor exactly once ─► Facts (small, goes into Model.status, enough
+//! *.safetensors headers ──► TensorIndex                                 for the footprint)
+//!                               └─► engine: which bytes of which file are which tensor
 //! ```
 //!
-//! Pure: no files, no device. Its input is hostile by assumption: every count, offset and length is checked before it
-//! is used, and an unknown value that would change the arithmetic is an error that names the key.
+//! Pure: no files, no device; [`Checkpoint::read`] does all of the above over a directory given as [`Files`]. Its input is
+//! hostile by assumption: every count, offset and length is checked before it is used, and an unknown value that would
+//! change the arithmetic is an error that names the key.
 
+mod claim;
+mod config;
 mod dtype;
 mod facts;
+mod generation;
+mod header;
+mod index;
+mod inspection;
+mod json;
+mod known_keys;
+mod read;
+mod rope;
 
+pub use claim::{ClaimError, ClaimedTensor, ExpectedTensor, expected_tensors};
+pub use config::{ConfigError, ModelConfig};
 pub use dtype::Dtype;
 pub use facts::{Architecture, Facts, TENSOR_ALIGNMENT_BYTES};
+pub use generation::GenerationConfig;
+pub use header::{HEADER_BYTES_MAX, HEADER_LENGTH_BYTES, HeaderError, Shard, Tensor, header_bytes};
+pub use index::{IndexError, ShardMap, TensorIndex};
+pub use inspection::{
+    CheckpointFile, DIGEST_CONTENT_BYTES_MAX, DIGEST_PREFIX_BYTES, HashedFile, Inspection, InspectionOutcome,
+    Refusal, RefusalReason, digest,
+};
+pub use json::JsonError;
+pub use read::{Checkpoint, CheckpointError, Files, TOKENIZER_BYTES_MAX};
+pub use rope::{Rope, RopeScaling};
