@@ -8,8 +8,18 @@
 
 pub mod batch;
 pub mod handle;
+pub mod kv;
+mod output;
 pub mod request;
+pub mod sample;
+pub mod schedule;
+mod shared;
+mod stats;
+pub mod text;
+mod worker;
 
-pub use batch::{Batch, BatchSequence, ForwardPass, ForwardError, Logits};
-pub use handle::{EngineHandle, EngineStats, ModelInfo, SubmitError};
+pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Logits};
+pub use handle::{Engine, EngineHandle, EngineLimits, ModelInfo, StartError, SubmitError};
 pub use request::{FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, Sampling, Usage};
+pub use stats::EngineStats;
+pub use text::{ChatPrompt, TemplateError, Text, TextError};
