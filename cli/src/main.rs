@@ -1,1 +1,34 @@
-fn main() {}
+//! The binary `sparkherd`: arguments and wiring only.
+
+mod cluster;
+mod crds;
+mod operator;
+
+use clap::{Parser, Subcommand};
+
+/// Turns a lab's DGX Sparks into model endpoints that stay up.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Operator(operator::OperatorArgs),
+    Crds(crds::CrdsArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    let Args { command } = Args::parse();
+    // Logs are structured lines on standard error; standard output belongs to the subcommands' answers.
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing_subscriber::filter::LevelFilter::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    match command {
+        Command::Operator(args) => operator::run(args),
+        Command::Crds(args) => crds::run(&args),
+    }
+}

@@ -74,11 +74,11 @@ impl Action {
         match self {
             Self::DeleteModel { .. } | Self::DeleteReplica { .. } | Self::ReleaseReplica { .. } => true,
             Self::UpdateReplica { write, .. } => write.run == Run::Stop,
+            Self::SetEndpoint { ready, .. } => !ready,
             Self::CreateModel { .. }
             | Self::UpdateModel { .. }
             | Self::CreateReplica(_)
-            | Self::EnsureService { .. }
-            | Self::SetEndpoint { .. } => false,
+            | Self::EnsureService { .. } => false,
         }
     }
 
