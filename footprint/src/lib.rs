@@ -9,16 +9,20 @@
 //! The planner, the agent, `sparkherd fit` and the engine's own loader call the same function; the loader fails when what
 //! it allocated differs. Pure and total: any facts and settings give bytes or a [`FootprintError`].
 
+mod context;
+mod kv;
 mod plan;
 mod platform;
 mod serving;
 mod sizes;
 mod workspace;
 
-pub use plan::{
-    FootprintError, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, kv_bytes_per_token, kv_dtype_auto, plan,
-    step_tokens_max,
+pub use context::{context_candidates, largest_context, largest_context_fitting};
+pub use kv::{
+    kv_bytes_per_token, kv_dtype_auto, kv_tokens_default, serving_default, serving_for_memory_cap,
+    whole_blocks,
 };
+pub use plan::{FootprintError, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_tokens_max};
 pub use platform::{Backend, Platform};
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};

@@ -1,13 +1,12 @@
-use sparkherd_checkpoint::{Dtype, Facts};
+use sparkherd_checkpoint::Facts;
 use thiserror::Error;
 
-use crate::{BLOCK_TOKENS, Backend, Footprint, KvDtype, Parts, Platform, Serving, workspace};
+use crate::{BLOCK_TOKENS, Backend, Footprint, Parts, Platform, Serving, kv_bytes_per_token, workspace};
 
 /// Host bytes of a parsed tokenizer per byte of `tokenizer.json`.
 ///
-/// The parsed form keeps every token twice (text to id, id to text), every merge as a pair of ids, and a trie of the
-/// special tokens; the JSON text itself is dropped after parsing. Eight covers what `tokenizers` 0.23 held for
-/// vocabularies of 2 000 to 128 000 entries (about 5 to 7 bytes per byte of file).
+/// The parsed form keeps every token twice (text to id, id to text) and every merge as a pair of ids in a hash map; the
+/// JSON text is dropped after parsing, but the allocator may keep its pages. An upper estimate, not yet a measurement.
 pub const TOKENIZER_HOST_BYTES_PER_FILE_BYTE: u64 = 8;
 
 /// Tokens of one step on CPU cores: the matrix work stops gaining from more rows well before this, and a chunk of 512
@@ -104,27 +103,6 @@ fn check(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<(), Fo
         return Err(FootprintError::KvPoolTooSmall { kv_tokens, context });
     }
     Ok(())
-}
-
-/// Bytes that one token takes in the KV pool over all layers: `2 × layers × kv_heads × head_dim × element`.
-pub fn kv_bytes_per_token(facts: &Facts, kv_dtype: KvDtype) -> Result<u64, FootprintError> {
-    [facts.kv_heads, facts.head_dim]
-        .iter()
-        .try_fold(2 * u64::from(facts.layers), |product, size| product.checked_mul(u64::from(*size)))
-        .and_then(|elements| elements.checked_mul(kv_dtype.bytes()))
-        .ok_or(FootprintError::TooLarge { part: "kv" })
-}
-
-/// How the KV cache stores its elements where the user did not say.
-///
-/// A BF16 checkpoint was trained with keys and values rounded to BF16, so storing them so loses nothing the model
-/// relied on and halves the pool. BF16 has 8 bits of significand against F16's 11 and F32's 24: for those checkpoints
-/// BF16 would add an error that their own arithmetic does not have, so the pool stays in F32, the type the CPU computes in.
-pub const fn kv_dtype_auto(dtype: Dtype) -> KvDtype {
-    match dtype {
-        Dtype::Bf16 => KvDtype::Bf16,
-        Dtype::F32 | Dtype::F16 => KvDtype::F32,
-    }
 }
 
 /// Most tokens of one step, decodes and prefill chunks together: at least one per sequence, so that every running

@@ -12,7 +12,7 @@ pub enum Backend {
 
 /// What of a node changes a footprint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Platform {
     pub backend: Backend,
     /// Threads the engine computes with.

@@ -23,7 +23,7 @@ impl KvDtype {
 
 /// Resolved settings of one replica: nothing is left to choose.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Serving {
     /// Tokens one sequence may hold, prompt and answer together.
     pub context: u32,

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes a replica takes, by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Parts {
     /// The tensors, in their stored type.
     pub weights_bytes: u64,
@@ -19,7 +19,7 @@ pub struct Parts {
 
 /// Bytes a replica takes, by where they lie, and by part. `device_bytes + host_bytes` equals the sum of the parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Footprint {
     /// Bytes of device memory; on a GB10 the same pool as the host's, on the CPU backend 0.
     pub device_bytes: u64,
