@@ -13,6 +13,8 @@
 
 mod pool;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use pool::{Block, BlockPool};
 pub use table::{BlockTable, OutOfBlocks};

@@ -12,7 +12,7 @@ use minijinja::{
 };
 use thiserror::Error;
 
-use super::{json, special::SpecialTokens};
+use super::{Clock, json, special::SpecialTokens};
 
 /// Instructions of one rendering. A template takes some hundred a message, so this is ten thousand messages and more; used
 /// up, it is below a second.
@@ -64,7 +64,7 @@ pub(super) struct ChatTemplate {
 struct Raised;
 
 impl ChatTemplate {
-    pub(super) fn parse(source: &str, special: &SpecialTokens) -> Result<Self, TemplateError> {
+    pub(super) fn parse(source: &str, special: &SpecialTokens, clock: Clock) -> Result<Self, TemplateError> {
         let invalid = |error: Error| TemplateError::Invalid(error.to_string());
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
@@ -73,7 +73,7 @@ impl ChatTemplate {
         environment.set_debug(false);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
+        environment.add_function("strftime_now", move |format: &str| strftime(format, &clock()));
         environment.add_filter("tojson", to_json);
         environment.add_template_owned(NAME, without_generation_tags(source)).map_err(invalid)?;
         Ok(Self { environment, bos_token: special.bos_token.clone(), eos_token: special.eos_token.clone() })
@@ -143,9 +143,8 @@ fn raised(error: &Error) -> Option<String> {
     None
 }
 
-/// The local date and time; the only thing in a prompt that is not of the request or the model.
-fn strftime_now(format: &str) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format, &jiff::Zoned::now())
+fn strftime(format: &str, time: &jiff::Zoned) -> Result<String, Error> {
+    jiff::fmt::strtime::format(format, time)
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
 

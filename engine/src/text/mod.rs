@@ -29,6 +29,9 @@ pub(crate) use detokenizer::Detokenizer;
 use special::SpecialTokens;
 pub(crate) use stop::{StopMatcher, Stopped};
 
+/// Tells the local date and time: the only thing in a prompt that is neither the request's nor the model's.
+pub type Clock = fn() -> jiff::Zoned;
+
 /// What a model directory says about text.
 pub struct Text {
     tokenizer: Tokenizer,
@@ -53,18 +56,18 @@ pub enum TextError {
 impl Text {
     /// Reads tokenizer, chat template and end-of-sequence tokens of a model directory in Hugging Face's layout.
     pub fn load(model_dir: &Path) -> Result<Self, TextError> {
-        Self::from_files(&TextFiles::read(model_dir)?)
+        Self::from_files(&TextFiles::read(model_dir)?, jiff::Zoned::now)
     }
 
-    /// As [`Text::load`], from the files' bytes.
-    pub fn from_files(files: &TextFiles) -> Result<Self, TextError> {
+    /// As [`Text::load`], from the files' bytes; `clock` is for templates that write the date.
+    pub fn from_files(files: &TextFiles, clock: Clock) -> Result<Self, TextError> {
         let invalid = |reason: String| TextError::Invalid { file: files::TOKENIZER, reason };
         let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer).map_err(|error| invalid(error.to_string()))?;
         // Some checkpoints ship the settings of their training pipeline, which would cut or fill prompts silently.
         tokenizer.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         tokenizer.with_padding(None);
         let special = SpecialTokens::parse(files, &tokenizer)?;
-        let template = files.template_source()?.map(|source| ChatTemplate::parse(&source, &special)).transpose()?;
+        let template = files.template_source()?.map(|source| ChatTemplate::parse(&source, &special, clock)).transpose()?;
         Ok(Self { tokenizer, template, special })
     }
 
