@@ -1,0 +1,8 @@
+//! The crate from outside: each file of a checkpoint, and a directory as a whole.
+
+#![expect(clippy::expect_used, reason = "a helper that fails is a failed test")]
+
+mod config;
+mod read;
+mod support;
+mod weights;
