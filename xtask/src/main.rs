@@ -1,1 +1,47 @@
-fn main() {}
+//! `cargo xtask`: everything a developer or CI does that is more than one cargo command.
+#![expect(clippy::print_stdout, reason = "it talks to the person who ran it")]
+
+mod cargo;
+mod checkout;
+mod generate;
+mod ladder;
+mod tidy;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, test and try sparkherd")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the tests, cheapest first; everything that CI runs
+    Test {
+        /// Only what is worth running every few minutes: format, lints, generated files, unit tests
+        #[arg(long)]
+        fast: bool,
+        /// Only the height of this name
+        #[arg(long, conflicts_with = "fast", value_name = "NAME")]
+        only: Option<String>,
+    },
+    /// Write the files that are made from the code
+    Generate {
+        /// Write nothing; fail if a file is not what it would be written as
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check what no compiler checks: sizes, banned calls, layers, licences, dead files
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Test { fast, only } => ladder::run(fast, only.as_deref()),
+        Command::Generate { check } => generate::run(check),
+        Command::Tidy => tidy::run(),
+    }
+}

@@ -1,0 +1,165 @@
+//! The tests, cheapest first: each height sees a kind of fault that the one below cannot. The first that fails ends
+//! the run; what was skipped is always said, with the reason.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::chart::Helm;
+use e2e::toolchain::Toolchain;
+use serde_json::{Value, json};
+
+use crate::{cargo, checkout, generate, tidy};
+
+struct Height {
+    name: &'static str,
+    what: &'static str,
+    /// Worth running every few minutes.
+    is_fast: bool,
+    run: fn() -> Result<()>,
+}
+
+const HEIGHTS: [Height; 7] = [
+    Height { name: "format", what: "rustfmt", is_fast: true, run: format },
+    Height { name: "generated", what: "generated files are up to date", is_fast: true, run: generated },
+    Height { name: "tidy", what: "sizes, banned calls, layers, licences", is_fast: true, run: tidy::run },
+    Height { name: "lint", what: "clippy on everything", is_fast: true, run: lint },
+    Height { name: "unit", what: "tests of each crate by itself", is_fast: true, run: unit },
+    Height { name: "chart", what: "helm lint and template", is_fast: false, run: chart },
+    Height { name: "api", what: "end to end on a real API server", is_fast: false, run: api },
+];
+
+/// Heights of the design that this project does not have yet. They are printed, so that nobody takes a green run
+/// for more than it is.
+const NOT_YET: [(&str, &str); 3] = [
+    ("cluster", "no test on a real kubelet yet; needs the container image"),
+    ("arm64", "no run as aarch64 under qemu yet"),
+    ("gpu", "there are no CUDA kernels yet"),
+];
+
+enum Outcome {
+    Passed(Duration),
+    Failed(Duration),
+    Skipped(String),
+}
+
+/// Runs all heights, the fast ones, or the one of this name.
+pub fn run(fast: bool, only: Option<&str>) -> Result<()> {
+    if let Some(name) = only {
+        let names = HEIGHTS.map(|height| height.name);
+        ensure!(names.contains(&name), "no height {name:?}; there are {}", names.join(", "));
+    }
+    let mut outcomes = Vec::new();
+    let mut failure = None;
+    for height in HEIGHTS {
+        let outcome = if failure.is_some() {
+            Outcome::Skipped("an earlier one failed".into())
+        } else if only.is_some_and(|name| name != height.name) {
+            Outcome::Skipped("not asked for".into())
+        } else if fast && !height.is_fast {
+            Outcome::Skipped("--fast".into())
+        } else {
+            println!("── {}: {}", height.name, height.what);
+            let started = Instant::now();
+            match (height.run)() {
+                Ok(()) => Outcome::Passed(started.elapsed()),
+                Err(error) => {
+                    println!("{error:#}");
+                    failure = Some(height.name);
+                    Outcome::Failed(started.elapsed())
+                }
+            }
+        };
+        outcomes.push((height.name, outcome));
+    }
+    outcomes.extend(NOT_YET.map(|(name, reason)| (name, Outcome::Skipped(reason.into()))));
+    println!("{}", summary(&outcomes));
+    match failure {
+        Some(name) => bail!("{name} failed"),
+        None => Ok(()),
+    }
+}
+
+fn summary(outcomes: &[(&str, Outcome)]) -> String {
+    let mut text = String::from("── summary\n");
+    for (name, outcome) in outcomes {
+        let result = match outcome {
+            Outcome::Passed(took) => format!("passed   {} min", minutes(*took)),
+            Outcome::Failed(took) => format!("FAILED   {} min", minutes(*took)),
+            Outcome::Skipped(reason) => format!("skipped  {reason}"),
+        };
+        let _ = writeln!(text, "{name:<10} {result}");
+    }
+    text
+}
+
+fn minutes(took: Duration) -> String {
+    format!("{:.1}", took.as_secs_f64() / 60.0)
+}
+
+fn format() -> Result<()> {
+    cargo::run(&["fmt", "--all", "--check"])
+}
+
+fn generated() -> Result<()> {
+    generate::run(true)
+}
+
+fn lint() -> Result<()> {
+    cargo::run(&["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny=warnings"])
+}
+
+fn unit() -> Result<()> {
+    cargo::run(&["test", "--locked", "--workspace", "--exclude=e2e"])
+}
+
+fn api() -> Result<()> {
+    cargo::run(&["test", "--locked", "--package=e2e"])
+}
+
+/// The chart with its default values, with each file of values kept for this, and with a value it does not know.
+fn chart() -> Result<()> {
+    let toolchain = Toolchain::prepare_kubernetes(&|line| println!("{line}"))?;
+    let home = toolchain.target.join("localkube/helm-home");
+    let helm = Helm::offline(&toolchain.helm, &home);
+    helm.lint(&json!({}))?;
+    helm.template(&json!({}))?;
+    for (name, values) in value_files()? {
+        helm.lint(&values).with_context(|| format!("with {name}"))?;
+        helm.template(&values).with_context(|| format!("with {name}"))?;
+    }
+    let refused = helm.template(&json!({"noSuchValue": true}));
+    ensure!(refused.is_err(), "the chart takes a value it does not know: values.schema.json is too loose");
+    Ok(())
+}
+
+fn value_files() -> Result<Vec<(String, Value)>> {
+    let mut files = Vec::new();
+    let Ok(entries) = fs::read_dir(checkout::root().join("charts/sparkherd/ci")) else { return Ok(files) };
+    for entry in entries {
+        let path = entry?.path();
+        let values = serde_saphyr::from_str(&fs::read_to_string(&path)?)?;
+        files.push((path.display().to_string(), values));
+    }
+    files.sort_by(|left, right| left.0.cmp(&right.0));
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_hides_nothing() {
+        let outcomes = [
+            ("format", Outcome::Passed(Duration::from_secs(6))),
+            ("unit", Outcome::Failed(Duration::from_secs(90))),
+            ("gpu", Outcome::Skipped("no GPU".into())),
+        ];
+        let text = summary(&outcomes);
+        for line in ["format     passed   0.1 min", "unit       FAILED   1.5 min", "gpu        skipped  no GPU"] {
+            assert!(text.contains(line), "{line} not in {text}");
+        }
+    }
+}
