@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::cluster::Cluster;
-use e2e::process::Program;
+use e2e::process::{Process, Program};
 use e2e::toolchain::Toolchain;
 use e2e::{kubeconfig, node, wait};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -26,13 +26,13 @@ async fn a_cluster_serves_and_leaves_nothing_behind() -> Result<()> {
     let cluster = Cluster::start(Toolchain::prepare_kubernetes(&say)?, &say).await?;
     objects_live_and_die(&cluster).await?;
     a_token_names_its_node(&cluster).await?;
-    let (sleeper_pid, spark) = a_process_lives_in_its_own_network(&cluster)?;
+    let (mut sleeper, spark) = a_process_lives_in_its_own_network(&cluster)?;
 
     let (work, address) = (cluster.work.clone(), cluster.network.api_address());
     let is_isolated = cluster.network.is_isolated();
     drop(cluster);
     assert!(!work.exists(), "{} is left", work.display());
-    assert!(!Path::new(&format!("/proc/{sleeper_pid}")).exists(), "process {sleeper_pid} is left");
+    assert!(sleeper.ended()?.is_some(), "process {} is left", sleeper.pid());
     if is_isolated {
         let namespace = spark.expect("an isolated Spark has a namespace");
         assert!(!Path::new("/run/netns").join(namespace).exists());
@@ -79,7 +79,7 @@ async fn a_token_names_its_node(cluster: &Cluster) -> Result<()> {
 }
 
 /// It reaches the API server's address and has one of its own that the host reaches.
-fn a_process_lives_in_its_own_network(cluster: &Cluster) -> Result<(u32, Option<String>)> {
+fn a_process_lives_in_its_own_network(cluster: &Cluster) -> Result<(Process, Option<String>)> {
     let spark = cluster.network.add_spark(&cluster.teardown, 1)?;
     if let Some(namespace) = &spark.namespace {
         let listed = Command::new("ip").args(["-n", namespace, "-brief", "address"]).output()?;
@@ -89,7 +89,7 @@ fn a_process_lives_in_its_own_network(cluster: &Cluster) -> Result<(u32, Option<
     }
     let sleeper = Program::new("sleeper", "sleep").arg("600").in_namespace(spark.namespace.as_deref());
     let process = cluster.spawn(&sleeper)?;
-    Ok((process.pid(), spark.namespace))
+    Ok((process, spark.namespace))
 }
 
 fn named<T: Default + kube::Resource>(name: &str) -> T {
