@@ -33,8 +33,11 @@ pub use name::{
     AGENT_MANAGER_PREFIX, DEPLOYMENT_LABEL, ENDPOINT_SLICE_MANAGER, FINALIZER, GROUP, MADE_BY_OPERATOR_LABEL, OPERATOR_MANAGER,
     REPLICA_LABEL, VERSION, agent_manager,
 };
-pub use quantity::{QuantityError, parse_quantity};
+pub use quantity::{QuantityError, parse_quantity, quantity_text};
 pub use spark_node::{
     CachedModel, CpuFacts, EngineFacts, GpuFacts, LinkFacts, MemoryDomain, MemoryPool, NodeMemory, OsFacts, OtherProcess, PoolKind,
     SparkNode, SparkNodeSpec, SparkNodeStatus, StoreFacts,
 };
+
+#[cfg(test)]
+mod schema_tests;

@@ -15,12 +15,21 @@ use sparkherd_checkpoint::Facts;
     shortname = "smodel",
     category = "sparkherd",
     status = "ModelStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "Weights, shared by all deployments of a namespace that name the same source.",
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.source"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.nodes[*].state"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.nodes[*].resolve.reason"),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes[*].node"),
+    printcolumn(name = "Bytes", type_ = "integer", json_path = ".status.resolved.bytes"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".status.resolved.digest", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelSpec {
     /// Where the weights come from, as in `ModelDeployment.spec.model`. Set once.
     #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("source is set once: other weights are another Model"))]
     pub source: String,
     /// Keep the weights on the nodes that have them though nothing uses them. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,11 +38,11 @@ pub struct ModelSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub prefetch_on: Vec<String>,
-    /// Sparks that hold or fetch a copy. Written by the operator.
+    /// Sparks that hold or fetch a copy. Written by the operator. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     pub cache_on: Vec<String>,
-    /// The Spark that resolves the source. Written by the operator.
+    /// The Spark that resolves the source. Written by the operator. Default: none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub resolver: Option<String>,

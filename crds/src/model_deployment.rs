@@ -19,13 +19,44 @@ use crate::Condition;
     shortname = "smd",
     category = "sparkherd",
     status = "ModelDeploymentStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "What a user wants: a model that answers at an OpenAI-compatible URL and stays up.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes"),
+    printcolumn(name = "Memory", type_ = "string", json_path = ".status.resolved.memory"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Replicas", type_ = "integer", json_path = ".status.readyReplicas", priority = 1),
+    printcolumn(name = "Context", type_ = "integer", json_path = ".status.resolved.serving.context", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,40}[a-z0-9])?$')").message(
+        "metadata.name names a Service: at most 42 lower-case letters, digits and '-', beginning with a letter"
+    )
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.rollout) || !has(self.rollout.minAvailable) || self.rollout.minAvailable <= self.replicas")
+        .message("rollout.minAvailable must be at most replicas"),
+    validation = Rule::new("!has(self.context) || !has(self.kvCache) || !has(self.kvCache.tokens) || self.kvCache.tokens >= self.context")
+        .message("kvCache.tokens must be at least context, or no sequence could use its whole context")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelDeploymentSpec {
     /// Where the weights come from: `hf://org/name[@revision]`, `file:///path` below a root the admin allowed, or
     /// `https://host/path/` or a `.gguf` file. The only required field.
     #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = Rule::new("self.matches('^(hf://[^/@]+/[^/@]+(@[^/@]+)?|file:///.+|https://[^/]+/.+)$')")
+        .message("must be hf://org/name[@revision], file:///path or https://host/path"))]
     pub model: String,
     /// Names clients may send as `model`. Default: the object's own name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -44,24 +75,25 @@ pub struct ModelDeploymentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: Option<u32>,
-    /// The paged pool of keys and values.
+    /// The paged pool of keys and values. Default: sized from context and concurrency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_cache: Option<KvCache>,
     /// Cap on the whole footprint, bytes as a quantity; the KV pool gets what weights, workspace and runtime leave of it.
     /// Default: no cap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"))]
     pub memory: Option<Quantity>,
     /// Which Sparks may serve it. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
-    /// How a change of the spec replaces what serves.
+    /// How a change of the spec replaces what serves. Default: one replica at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
     /// Seconds a stopping engine may take to finish what runs. Default: 60.
     #[serde(default = "default_drain_seconds")]
     #[schemars(range(min = 0, max = 3600))]
     pub drain_seconds: u32,
-    /// Who may ask, besides the holders of the lab's key.
+    /// Who may ask, besides the holders of the lab's key. Default: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
     /// How the Service is reached. Default: ClusterIP.
@@ -104,7 +136,7 @@ pub enum KvCacheDtype {
 pub struct Placement {
     /// Labels a SparkNode must carry. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16), inner(length(max = 63)))]
     pub node_selector: BTreeMap<String, String>,
     /// Names of the Sparks that may serve it. Default: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -236,4 +268,7 @@ pub struct DeploymentResolved {
     pub serving: Serving,
     /// Bytes one replica takes, by part.
     pub footprint: Footprint,
+    /// The same in all, as a quantity rounded up.
+    #[schemars(length(max = 32))]
+    pub memory: String,
 }

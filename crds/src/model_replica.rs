@@ -18,7 +18,30 @@ use crate::Condition;
     status = "ModelReplicaStatus",
     derive = "PartialEq",
     selectable = ".spec.nodeName",
-    selectable = ".spec.deployment"
+    selectable = ".spec.deployment",
+    doc = "One engine on one Spark, and the record of its revision. Made and deleted by the operator only.",
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.model.source"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
+    printcolumn(name = "Memory", type_ = "string", json_path = ".status.memory.summary"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Run", type_ = "string", json_path = ".spec.run", priority = 1),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".spec.revision", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
+)]
+#[x_kube(
+    validation = Rule::new("self.nodeName == oldSelf.nodeName").message("nodeName is set once: a move is a new replica"),
+    validation = Rule::new("self.deployment == oldSelf.deployment && self.revision == oldSelf.revision && self.model == oldSelf.model")
+        .message("deployment, revision and model are set once"),
+    validation = Rule::new("self.serving == oldSelf.serving && self.footprint == oldSelf.footprint && self.group == oldSelf.group")
+        .message("serving, footprint and group are set once"),
+    validation = Rule::new("self.attempt >= oldSelf.attempt").message("attempt never falls")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ModelReplicaSpec {
@@ -174,6 +197,10 @@ pub struct ReplicaMemory {
     pub footprint_bytes: u64,
     /// Bytes its arenas have touched.
     pub held_bytes: u64,
+    /// Both as quantities, for people: `1.3Gi of 1.4Gi`.
+    #[serde(default)]
+    #[schemars(length(max = 63))]
+    pub summary: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

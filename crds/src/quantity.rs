@@ -39,9 +39,28 @@ pub fn parse_quantity(text: &str) -> Result<u64, QuantityError> {
     u64::try_from(value * factor / scale).map_err(|_| QuantityError::TooLarge { text: text.to_owned() })
 }
 
+/// Bytes as a quantity a person reads at a glance: `60.8Gi`, or whole `Mi` below 1 GiB; rounded up, for it says what is taken.
+pub fn quantity_text(bytes: u64) -> String {
+    const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
+    if bytes < GIB {
+        return format!("{}Mi", bytes.div_ceil(MIB));
+    }
+    let tenths = u128::from(bytes).saturating_mul(10).div_ceil(u128::from(GIB));
+    format!("{}.{}Gi", tenths / 10, tenths % 10)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{QuantityError, parse_quantity};
+    use super::{QuantityError, parse_quantity, quantity_text};
+
+    #[test]
+    fn a_person_reads_one_decimal_rounded_up() {
+        let cases = [(0, "0Mi"), (1, "1Mi"), ((1 << 30) - 1, "1024Mi"), (1 << 30, "1.0Gi"), ((1 << 30) + 1, "1.1Gi")];
+        for (bytes, text) in cases {
+            assert_eq!(quantity_text(bytes), text, "{bytes}");
+        }
+    }
 
     #[test]
     fn reads_decimal_and_binary_suffixes() {

@@ -16,7 +16,17 @@ use crate::Condition;
     category = "sparkherd",
     status = "SparkNodeStatus",
     derive = "PartialEq",
-    derive = "Default"
+    derive = "Default",
+    doc = "One Spark: what it has, and what of that is promised.",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reachable", type_ = "string", json_path = ".status.conditions[?(@.type==\"Reachable\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Memory", type_ = "string", json_path = ".status.memory.summary"),
+    printcolumn(name = "Engine", type_ = "string", json_path = ".status.engine.backend"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "GPU", type_ = "string", json_path = ".status.gpu.name", priority = 1),
+    printcolumn(name = "Kernel", type_ = "string", json_path = ".status.os.kernel", priority = 1),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.agentVersion", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SparkNodeSpec {
@@ -28,6 +38,7 @@ pub struct SparkNodeSpec {
     pub drain: Option<bool>,
     /// Bytes kept for the host, as a quantity. Default: 10Gi on a GB10, elsewhere the larger of 1Gi and 10 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"))]
     pub reserve: Option<Quantity>,
 }
 
@@ -95,6 +106,10 @@ pub struct NodeMemory {
     #[schemars(length(min = 1, max = 2))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["pool".into()]))]
     pub pools: Vec<MemoryPool>,
+    /// What engines may still take of the whole, as quantities, for people: `6.9Gi free of 8.0Gi`.
+    #[serde(default)]
+    #[schemars(length(max = 63))]
+    pub summary: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sparkherd_crds::{
     Condition, ConditionStatus, DEPLOYMENT_LABEL, DeploymentResolved, ExposeType, ModelDeployment, ModelDeploymentStatus,
-    ModelReplica, SparkNode, Url, find_condition, set_condition,
+    ModelReplica, SparkNode, Url, find_condition, quantity_text, set_condition,
 };
 use sparkherd_planner::{ConditionStatus as Verdict, Report, Resolved};
 
@@ -64,6 +64,7 @@ fn resolved_of(resolved: &Resolved) -> DeploymentResolved {
         facts: facts.clone(),
         serving: serving.clone(),
         footprint: *footprint,
+        memory: quantity_text(footprint.total_bytes()),
     }
 }
 
