@@ -48,7 +48,7 @@ pub struct EngineLimits {
 #[derive(Debug, Error)]
 pub enum StartError {
     #[error("{name} is {value}, must be at least {least}")]
-    TooSmall { name: &'static str, value: u64, least: u64 },
+    TooSmall { name: &'static str, value: u32, least: u32 },
     #[error("cannot start the worker thread: {0}")]
     Thread(#[from] std::io::Error),
 }
@@ -92,15 +92,16 @@ impl Engine {
     ) -> Result<(EngineHandle, JoinHandle<()>), StartError> {
         let sequences_max = u32::try_from(forward.sequences_max()).unwrap_or(u32::MAX);
         // A context of 2 is one token of prompt and one of answer.
-        let least = [
+        let tokens_max = u32::try_from(forward.tokens_max()).unwrap_or(u32::MAX);
+        let sizes = [
             ("context", limits.context, 2),
             ("kv_blocks", limits.kv_blocks, 1),
             ("vocab_size", limits.vocab_size, 1),
             ("sequences_max", sequences_max, 1),
-            ("tokens_max", u32::try_from(forward.tokens_max()).unwrap_or(u32::MAX), 1),
+            ("tokens_max", tokens_max, 1),
         ];
-        if let Some((name, value, least)) = least.into_iter().find(|(_, value, least)| value < least) {
-            return Err(StartError::TooSmall { name, value: u64::from(value), least });
+        if let Some((name, value, least)) = sizes.into_iter().find(|(_, value, least)| value < least) {
+            return Err(StartError::TooSmall { name, value, least });
         }
         let shared = Arc::new(Shared::new(text, limits, sequences_max));
         let (inbox, messages): (Sender<Message>, Receiver<Message>) = channel();

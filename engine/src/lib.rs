@@ -6,6 +6,7 @@
 //!              └ text: encode, template          kv pool     Batch        logits ─► Generation (a stream of events)
 //! ```
 
+pub mod backend;
 pub mod batch;
 pub mod handle;
 pub mod kv;

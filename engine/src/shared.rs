@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     accepted_max: u32,
     sequences_max: u32,
     draining: AtomicBool,
+    /// The worker has ended, for whatever reason.
+    ended: AtomicBool,
     failure: OnceLock<String>,
     started: Instant,
 }
@@ -67,6 +69,7 @@ impl Shared {
             accepted_max: sequences_max.saturating_add(limits.queue_requests),
             sequences_max,
             draining: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             failure: OnceLock::new(),
             started: Instant::now(),
         }
@@ -81,7 +84,7 @@ impl Shared {
         counted.map_err(full)?;
         let place = Place(Arc::clone(shared));
         // Looked at after counting: whoever drains sees either our place taken or us turned away.
-        if shared.failure().is_some() {
+        if shared.ended.load(SeqCst) {
             return Err(SubmitError::Stopped);
         }
         if shared.draining.load(SeqCst) {
@@ -106,6 +109,12 @@ impl Shared {
 
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// Says that the worker has ended and holds nothing any more.
+    pub(crate) fn end(&self) {
+        self.gauges.rest();
+        self.ended.store(true, SeqCst);
     }
 
     /// Milliseconds of the engine's life.

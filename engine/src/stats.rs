@@ -41,6 +41,12 @@ pub(crate) struct Gauges {
 }
 
 impl Gauges {
+    /// Nothing runs and no block is used.
+    pub(crate) fn rest(&self) {
+        self.running.store(0, Relaxed);
+        self.kv_blocks_used.store(0, Relaxed);
+    }
+
     /// What the gauges say `now_ms` into the engine's life.
     pub(crate) fn read(&self, now_ms: u64, accepted: u32, kv_blocks: u32, failed: bool) -> EngineStats {
         let running = self.running.load(Relaxed);

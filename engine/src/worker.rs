@@ -41,11 +41,8 @@ struct Request {
     usage: Usage,
 }
 
-/// How a request ends that has left the schedule.
-type Ending = (Request, Result<End, GenerationError>);
-
-/// Leaves the gauges at rest, and a failure behind if the thread unwinds.
-struct Resting<'a>(&'a Shared);
+/// Says that the worker has ended when it does, be it by unwinding.
+struct Ending<'a>(&'a Shared);
 
 impl Worker {
     pub(crate) fn new(forward: Box<dyn ForwardPass>, shared: Arc<Shared>, messages: Receiver<Message>) -> Self {
@@ -60,7 +57,7 @@ impl Worker {
     /// end when they are dropped.
     pub(crate) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let _resting = Resting(&shared);
+        let _ending = Ending(&shared);
         while self.take_in() {
             if let Err(error) = self.step() {
                 tracing::error!(%error, running = self.schedule.running(), "engine failed");
@@ -137,7 +134,7 @@ impl Worker {
 
     /// Ends requests: first their blocks are free and the gauges say so, then their readers hear of it.
     fn end(&mut self, ended: Vec<(SequenceId, Result<End, GenerationError>)>) {
-        let mut endings: Vec<Ending> = Vec::with_capacity(ended.len());
+        let mut endings = Vec::with_capacity(ended.len());
         for (id, end) in ended {
             self.schedule.remove(id);
             endings.extend(self.requests.remove(&id).map(|request| (request, end)));
@@ -184,12 +181,11 @@ impl Request {
     }
 }
 
-impl Drop for Resting<'_> {
+impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.fail("the worker panicked".to_owned());
         }
-        self.0.gauges.running.store(0, Relaxed);
-        self.0.gauges.kv_blocks_used.store(0, Relaxed);
+        self.0.end();
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use minijinja::{
     Environment, Error, ErrorKind, Value,
     syntax::SyntaxConfig,
-    value::Kwargs,
+    value::{Kwargs, Serde},
 };
 use thiserror::Error;
 
@@ -82,7 +82,7 @@ impl ChatTemplate {
     pub(super) fn render(&self, prompt: &ChatPrompt) -> Result<String, TemplateError> {
         let failed = |error: Error| TemplateError::Failed(error.to_string());
         let mut context = vec![
-            ("messages", Value::from_serialize(&prompt.messages)),
+            ("messages", Value::from(Serde(&prompt.messages))),
             ("add_generation_prompt", Value::from(prompt.add_generation_prompt)),
             ("tools", Value::from(())),
             ("documents", Value::from(())),

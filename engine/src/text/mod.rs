@@ -27,7 +27,7 @@ pub use files::TextFiles;
 use chat_template::ChatTemplate;
 pub(crate) use detokenizer::Detokenizer;
 use special::SpecialTokens;
-pub(crate) use stop::{StopMatcher, Stopped};
+pub(crate) use stop::StopMatcher;
 
 /// Tells the local date and time: the only thing in a prompt that is neither the request's nor the model's.
 pub type Clock = fn() -> jiff::Zoned;

@@ -1,0 +1,5 @@
+mod chat;
+mod detokenizer;
+mod load;
+mod stop;
+mod vocabulary;
