@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Facts;
+use crate::json::escaped;
 
 /// One file of a checkpoint. The name is relative to its directory, never a path of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -41,12 +42,41 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// The one JSON line of `sparkherd inspect`: `{"inspection": …}` or `{"error": …}`.
+/// Longest message of a [`Refusal`]: it goes into a status field and a terminal.
+const MESSAGE_CHARS_MAX: usize = 1024;
+
+impl Refusal {
+    /// Escapes what could confuse a terminal, and cuts what a stranger made too long.
+    pub fn new(reason: RefusalReason, message: &str) -> Self {
+        Self { reason, message: escaped(message, MESSAGE_CHARS_MAX) }
+    }
+}
+
+/// The answer of `sparkherd inspect`: one JSON line with `{"inspection": …}` or `{"error": …}`. Reading ignores other
+/// keys beside them (how the reader was sandboxed).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "Line")]
 pub enum InspectionOutcome {
     Inspection(Inspection),
     Error(Refusal),
+}
+
+#[derive(Deserialize)]
+struct Line {
+    inspection: Option<Inspection>,
+    error: Option<Refusal>,
+}
+
+impl TryFrom<Line> for InspectionOutcome {
+    type Error = &'static str;
+
+    fn try_from(line: Line) -> Result<Self, Self::Error> {
+        match line {
+            Line { inspection: Some(inspection), error: None } => Ok(Self::Inspection(inspection)),
+            Line { inspection: None, error: Some(refusal) } => Ok(Self::Error(refusal)),
+            Line { .. } => Err("neither or both of inspection and error"),
+        }
+    }
 }
 
 /// Files up to this size are digested in full, larger ones by length and header: reading a model of 100 GB twice to

@@ -16,14 +16,7 @@ pub struct JsonError(String);
 
 impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
-        let mut message = String::new();
-        for letter in error.to_string().chars().take(2 * SHOWN_CHARS_MAX) {
-            match letter {
-                '"' | '\'' | '\\' => message.push(letter),
-                _ => message.extend(letter.escape_debug()),
-            }
-        }
-        Self(message)
+        Self(escaped(&error.to_string(), 2 * SHOWN_CHARS_MAX))
     }
 }
 
@@ -115,6 +108,21 @@ impl<'de> Visitor<'de> for UniqueValueVisitor {
 
 /// Longest piece of hostile text repeated in a message: messages end up in status fields and terminals.
 const SHOWN_CHARS_MAX: usize = 80;
+
+/// Text that may repeat parts of the checkpoint, escaped and cut; quotes stay as they are.
+pub(crate) fn escaped(text: &str, chars_max: usize) -> String {
+    let mut escaped = String::new();
+    for letter in text.chars().take(chars_max) {
+        match letter {
+            '"' | '\'' | '\\' => escaped.push(letter),
+            _ => escaped.extend(letter.escape_debug()),
+        }
+    }
+    if text.chars().nth(chars_max).is_some() {
+        escaped.push('…');
+    }
+    escaped
+}
 
 /// A name from the checkpoint, quoted, escaped and cut, fit for a message.
 pub(crate) fn shown_name(name: &str) -> String {

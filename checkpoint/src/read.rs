@@ -73,7 +73,7 @@ impl CheckpointError {
     }
 
     pub fn refusal(&self) -> Refusal {
-        Refusal { reason: self.reason(), message: self.to_string() }
+        Refusal::new(self.reason(), &self.to_string())
     }
 }
 

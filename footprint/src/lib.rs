@@ -23,7 +23,7 @@ pub use kv::{
     whole_blocks,
 };
 pub use plan::{FootprintError, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_tokens_max};
-pub use platform::{Backend, Platform};
+pub use platform::{Backend, CPU_RUNTIME_HOST_BYTES, Platform};
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};
 pub use workspace::{Buffer, Workspace, workspace};

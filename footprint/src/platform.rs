@@ -22,3 +22,19 @@ pub struct Platform {
     /// Device bytes of a running engine beside its arenas: context, modules, graphs. 0 on the CPU.
     pub runtime_device_bytes: u64,
 }
+
+/// [`Platform::runtime_host_bytes`] of an engine on the CPU backend: code that has run, thread stacks, HTTP buffers and what
+/// the allocator keeps. An estimate until the engine's resident memory less its arenas has been measured.
+pub const CPU_RUNTIME_HOST_BYTES: u64 = 40 << 20;
+
+impl Platform {
+    /// The CPU backend with this many threads.
+    pub const fn cpu(threads: u32) -> Self {
+        Self {
+            backend: Backend::Cpu,
+            threads,
+            runtime_host_bytes: CPU_RUNTIME_HOST_BYTES,
+            runtime_device_bytes: 0,
+        }
+    }
+}

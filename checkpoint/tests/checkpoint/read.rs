@@ -107,6 +107,9 @@ fn the_line_of_inspect_reads_back() {
     let line = serde_json::to_string(&outcome).expect("serialises");
     assert!(line.starts_with("{\"inspection\":{\"facts\":{\"architecture\":\"Llama\""), "{line}");
     assert_eq!(serde_json::from_str::<InspectionOutcome>(&line).expect("reads"), outcome);
+    let with_sandbox = line.replacen('{', "{\"sandbox\":{\"limits\":true},", 1);
+    assert_eq!(serde_json::from_str::<InspectionOutcome>(&with_sandbox).expect("reads"), outcome);
+    serde_json::from_str::<InspectionOutcome>("{}").expect_err("says nothing");
     let mut without = Memory::checkpoint();
     without.0.remove("config.json");
     let error = InspectionOutcome::Error(Checkpoint::read(&without).expect_err("refused").refusal());
