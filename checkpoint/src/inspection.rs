@@ -70,7 +70,7 @@ struct Line {
 impl TryFrom<Line> for InspectionOutcome {
     type Error = &'static str;
 
-    fn try_from(line: Line) -> Result<Self, Self::Error> {
+    fn try_from(line: Line) -> Result<Self, &'static str> {
         match line {
             Line { inspection: Some(inspection), error: None } => Ok(Self::Inspection(inspection)),
             Line { inspection: None, error: Some(refusal) } => Ok(Self::Error(refusal)),
