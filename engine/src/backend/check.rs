@@ -1,0 +1,184 @@
+//! Shapes and places, checked once for every host backend before anything is computed.
+
+use half::{bf16, f16};
+use sparkherd_checkpoint::Dtype;
+use sparkherd_footprint::BLOCK_TOKENS;
+
+use super::{
+    Activation, Add, AddRmsNorm, Attention, BackendError, Embed, GatherRows, KvShape, KvWrite, Linear,
+    RmsNorm, Rope, SiluMultiply, Weight, arena::Arena,
+};
+
+/// A weight's values in their stored type.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WeightValues<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+impl<'a> WeightValues<'a> {
+    pub(super) fn of(
+        arena: &'a Arena,
+        operation: &'static str,
+        weight: Weight,
+    ) -> Result<Self, BackendError> {
+        fn slice<T>(values: &[T], weight: Weight) -> Option<&[T]> {
+            let first = weight.offset_bytes / size_of::<T>();
+            values.get(first..first.checked_add(weight.rows.checked_mul(weight.columns)?)?)
+        }
+        match weight.dtype {
+            Dtype::F32 => slice(arena.as_slice::<f32>(), weight).map(Self::F32),
+            Dtype::F16 => slice(arena.as_slice::<f16>(), weight).map(Self::F16),
+            Dtype::Bf16 => slice(arena.as_slice::<bf16>(), weight).map(Self::Bf16),
+        }
+        .ok_or(BackendError::OutOfRange {
+            operation,
+            what: "end of the weight in bytes",
+            got: weight.offset_bytes + weight.rows * weight.columns * weight.dtype.bytes() as usize,
+            limit: arena.bytes() + 1,
+        })
+    }
+
+    /// One value, widened.
+    pub(super) fn at(&self, index: usize) -> f32 {
+        match self {
+            Self::F32(values) => values[index],
+            Self::F16(values) => values[index].to_f32(),
+            Self::Bf16(values) => values[index].to_f32(),
+        }
+    }
+}
+
+/// The activations of one operation, which may not overlap.
+pub(super) fn disjoint<'a, const N: usize>(
+    workspace: &'a mut [f32],
+    operation: &'static str,
+    activations: [Activation; N],
+) -> Result<[&'a mut [f32]; N], BackendError> {
+    let elements = workspace.len();
+    workspace
+        .get_disjoint_mut(activations.map(Activation::range))
+        .map_err(|_| BackendError::Overlap { operation, elements })
+}
+
+fn equal(operation: &'static str, what: &'static str, got: usize, wanted: usize) -> Result<(), BackendError> {
+    if got == wanted { Ok(()) } else { Err(BackendError::Shape { operation, what, got, wanted }) }
+}
+
+fn below(operation: &'static str, what: &'static str, got: usize, limit: usize) -> Result<(), BackendError> {
+    if got < limit { Ok(()) } else { Err(BackendError::OutOfRange { operation, what, got, limit }) }
+}
+
+fn all_below(
+    operation: &'static str,
+    what: &'static str,
+    values: &[u32],
+    limit: usize,
+) -> Result<(), BackendError> {
+    values.iter().max().map_or(Ok(()), |largest| below(operation, what, *largest as usize, limit))
+}
+
+fn same_shape(operation: &'static str, a: Activation, b: Activation) -> Result<(), BackendError> {
+    equal(operation, "rows", a.rows, b.rows)?;
+    equal(operation, "columns", a.columns, b.columns)
+}
+
+impl Embed<'_> {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        equal("embed", "rows of out", self.out.rows, self.tokens.len())?;
+        equal("embed", "columns of out", self.out.columns, self.table.columns)?;
+        all_below("embed", "token", self.tokens, self.table.rows)
+    }
+}
+
+impl GatherRows<'_> {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        equal("gather_rows", "rows of out", self.out.rows, self.rows.len())?;
+        equal("gather_rows", "columns of out", self.out.columns, self.x.columns)?;
+        all_below("gather_rows", "row", self.rows, self.x.rows)
+    }
+}
+
+impl RmsNorm {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        same_shape("rms_norm", self.out, self.x)?;
+        equal("rms_norm", "rows of weight", self.weight.rows, 1)?;
+        equal("rms_norm", "columns of weight", self.weight.columns, self.x.columns)
+    }
+}
+
+impl AddRmsNorm {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        same_shape("add_rms_norm", self.x, self.residual)?;
+        equal("add_rms_norm", "rows of weight", self.weight.rows, 1)?;
+        equal("add_rms_norm", "columns of weight", self.weight.columns, self.x.columns)
+    }
+}
+
+impl Add {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        same_shape("add", self.delta, self.x)
+    }
+}
+
+impl Linear {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        equal("linear", "rows of out", self.out.rows, self.x.rows)?;
+        equal("linear", "columns of out", self.out.columns, self.weight.rows)?;
+        equal("linear", "columns of weight", self.weight.columns, self.x.columns)
+    }
+}
+
+impl Rope {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        equal("rope", "rows of rotations", self.rotations.rows, self.x.rows)?;
+        below("rope", "size of a head modulo 2", self.rotations.columns % 2, 1)?;
+        below("rope", "size of a head", self.rotations.columns, self.x.columns + 1)?;
+        equal("rope", "columns modulo the size of a head", self.x.columns % self.rotations.columns.max(1), 0)
+    }
+}
+
+impl KvWrite<'_> {
+    pub(super) fn check(&self, kv: &KvShape) -> Result<(), BackendError> {
+        same_shape("kv_write", self.values, self.keys)?;
+        equal("kv_write", "columns of keys", self.keys.columns, kv.token_elements())?;
+        equal("kv_write", "slots", self.slots.len(), self.keys.rows)?;
+        below("kv_write", "layer", self.layer, kv.layers)?;
+        all_below("kv_write", "slot", self.slots, kv.blocks * BLOCK_TOKENS as usize)
+    }
+}
+
+impl Attention<'_> {
+    pub(super) fn check(&self, kv: &KvShape) -> Result<(), BackendError> {
+        let operation = "attention";
+        same_shape(operation, self.out, self.queries)?;
+        equal(
+            operation,
+            "columns modulo those of keys",
+            self.queries.columns % kv.token_elements().max(1),
+            0,
+        )?;
+        below(operation, "layer", self.layer, kv.layers)?;
+        all_below(operation, "block", self.block_tables, kv.blocks)?;
+        let mut next_row = 0;
+        for sequence in self.sequences {
+            equal(operation, "first row of a sequence", sequence.first_row, next_row)?;
+            next_row += sequence.rows;
+            let blocks = (sequence.position + sequence.rows).div_ceil(BLOCK_TOKENS as usize);
+            below(
+                operation,
+                "blocks of the sequences",
+                sequence.first_block + blocks,
+                self.block_tables.len() + 1,
+            )?;
+        }
+        equal(operation, "rows of the sequences", next_row, self.queries.rows)
+    }
+}
+
+impl SiluMultiply {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        same_shape("silu_multiply", self.up, self.gate)
+    }
+}

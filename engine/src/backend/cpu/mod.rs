@@ -1,0 +1,117 @@
+//! This machine's cores: a pool of threads, and SIMD chosen at run time.
+//!
+//! Two promises beyond the formulas. A row's result does not depend on the other rows of a step (I20). And it does not
+//! depend on the instructions: every [`Path`] gives the same bits.
+
+mod attention;
+mod linear;
+mod pool;
+mod rows;
+mod shared_slice;
+mod simd;
+
+use half::bf16;
+use sparkherd_footprint::KvDtype;
+
+pub use simd::Path;
+
+use super::{
+    Activation, Add, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HostMemory, KvShape,
+    KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    check::{WeightValues, disjoint},
+    oracle,
+};
+use pool::Pool;
+use rows::Normalise;
+
+#[derive(Debug)]
+pub struct Cpu {
+    memory: HostMemory,
+    kv: KvShape,
+    path: Path,
+    pool: Pool,
+}
+
+impl Cpu {
+    /// Computes with `threads` threads, the caller's included.
+    pub fn new(memory: HostMemory, kv: KvShape, path: Path, threads: usize) -> Result<Self, BackendError> {
+        kv.check(&memory.kv)?;
+        Ok(Self { memory, kv, path, pool: Pool::start(threads)? })
+    }
+}
+
+impl Backend for Cpu {
+    fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError> {
+        oracle::write(&mut self.memory, to, values)
+    }
+
+    fn read(&mut self, from: Activation) -> Result<&[f32], BackendError> {
+        oracle::read(&self.memory, from)
+    }
+
+    fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {
+        oracle::embed(&mut self.memory, args)
+    }
+
+    fn gather_rows(&mut self, args: GatherRows<'_>) -> Result<(), BackendError> {
+        oracle::gather_rows(&mut self.memory, args)
+    }
+
+    fn rms_norm(&mut self, args: RmsNorm) -> Result<(), BackendError> {
+        args.check()?;
+        let weight = WeightValues::of(&self.memory.weights, "rms_norm", args.weight)?;
+        let [x, out] = disjoint(self.memory.workspace.as_mut_slice(), "rms_norm", [args.x, args.out])?;
+        let normalise = Normalise { weight, epsilon: args.epsilon, width: args.x.columns };
+        normalise.copy(self.path, &mut self.pool, x, out)
+    }
+
+    fn add_rms_norm(&mut self, args: AddRmsNorm) -> Result<(), BackendError> {
+        args.check()?;
+        let weight = WeightValues::of(&self.memory.weights, "add_rms_norm", args.weight)?;
+        let [residual, x] =
+            disjoint(self.memory.workspace.as_mut_slice(), "add_rms_norm", [args.residual, args.x])?;
+        let normalise = Normalise { weight, epsilon: args.epsilon, width: args.x.columns };
+        normalise.add(self.path, &mut self.pool, residual, x)
+    }
+
+    fn add(&mut self, args: Add) -> Result<(), BackendError> {
+        oracle::add(&mut self.memory, args)
+    }
+
+    fn linear(&mut self, args: Linear) -> Result<(), BackendError> {
+        args.check()?;
+        let weight = WeightValues::of(&self.memory.weights, "linear", args.weight)?;
+        let [x, out] = disjoint(self.memory.workspace.as_mut_slice(), "linear", [args.x, args.out])?;
+        linear::linear(self.path, &mut self.pool, x, weight, args.x.columns, out)
+    }
+
+    fn rope(&mut self, args: Rope) -> Result<(), BackendError> {
+        oracle::rope(&mut self.memory, args)
+    }
+
+    fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError> {
+        args.check(&self.kv)?;
+        match self.kv.dtype {
+            KvDtype::F32 => attention::kv_write::<f32>(&mut self.memory, &self.kv, args),
+            KvDtype::Bf16 => attention::kv_write::<bf16>(&mut self.memory, &self.kv, args),
+            KvDtype::Fp8 => Err(BackendError::KvDtype("FP8")),
+        }
+    }
+
+    fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError> {
+        args.check(&self.kv)?;
+        let (path, pool, memory) = (self.path, &mut self.pool, &mut self.memory);
+        match self.kv.dtype {
+            KvDtype::F32 => attention::attention::<f32>(path, pool, memory, &self.kv, args),
+            KvDtype::Bf16 => attention::attention::<bf16>(path, pool, memory, &self.kv, args),
+            KvDtype::Fp8 => Err(BackendError::KvDtype("FP8")),
+        }
+    }
+
+    fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError> {
+        args.check()?;
+        let [gate, up] =
+            disjoint(self.memory.workspace.as_mut_slice(), "silu_multiply", [args.gate, args.up])?;
+        rows::silu_multiply(self.path, &mut self.pool, gate, up)
+    }
+}

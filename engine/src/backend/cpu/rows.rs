@@ -1,0 +1,139 @@
+#![expect(unsafe_code, reason = "pieces write disjoint rows of one matrix")]
+//! Operations on each row, or each element, by itself.
+
+use super::{
+    pool::Pool,
+    shared_slice::SharedSlice,
+    simd::{Kernel, LANES, Path, Simd, exp, sum},
+};
+use crate::backend::{BackendError, check::WeightValues};
+
+/// Elements worth handing to another thread: some 10 µs of work.
+const PIECE_ELEMENTS: usize = 16 << 10;
+
+/// A normalisation of each row: `residual += x` if there is one, then `out = normalised · weight`.
+pub(super) struct Normalise<'a> {
+    pub(super) weight: WeightValues<'a>,
+    pub(super) epsilon: f32,
+    pub(super) width: usize,
+}
+
+impl Normalise<'_> {
+    /// `out = norm(x)`.
+    pub(super) fn copy(
+        &self,
+        path: Path,
+        pool: &mut Pool,
+        x: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), BackendError> {
+        let out = SharedSlice::new(out);
+        self.for_rows(pool, x.len(), &|first, end| {
+            // SAFETY: a piece's rows are its own.
+            let out = unsafe { out.range(first..end) };
+            for (x, out) in x[first..end].chunks_exact(self.width).zip(out.chunks_exact_mut(self.width)) {
+                path.run(Row { normalise: self, x, out });
+            }
+        })
+    }
+
+    /// `residual += x; x = norm(residual)`.
+    pub(super) fn add(
+        &self,
+        path: Path,
+        pool: &mut Pool,
+        residual: &mut [f32],
+        x: &mut [f32],
+    ) -> Result<(), BackendError> {
+        let (elements, residual, x) = (x.len(), SharedSlice::new(residual), SharedSlice::new(x));
+        self.for_rows(pool, elements, &|first, end| {
+            // SAFETY: a piece's rows are its own.
+            let (residual, x) = unsafe { (residual.range(first..end), x.range(first..end)) };
+            for (residual, x) in residual.chunks_exact_mut(self.width).zip(x.chunks_exact_mut(self.width)) {
+                for (residual, x) in residual.iter_mut().zip(x.iter()) {
+                    *residual += x;
+                }
+                path.run(Row { normalise: self, x: residual, out: x });
+            }
+        })
+    }
+
+    fn for_rows(
+        &self,
+        pool: &mut Pool,
+        elements: usize,
+        run: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<(), BackendError> {
+        let step = PIECE_ELEMENTS.next_multiple_of(self.width);
+        pool.run(elements.div_ceil(step), &|piece| run(piece * step, elements.min((piece + 1) * step)))
+    }
+}
+
+struct Row<'a> {
+    normalise: &'a Normalise<'a>,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
+impl Kernel for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, simd: S) {
+        let mut squares = simd.splat(0.0);
+        let (whole, rest) = self.x.as_chunks::<LANES>();
+        for x in whole {
+            let x = simd.from_array(x);
+            squares = simd.multiply_add(x, x, squares);
+        }
+        let mut lanes = [0.0; LANES];
+        lanes[..rest.len()].copy_from_slice(rest);
+        let rest = simd.from_array(&lanes);
+        let total = sum(simd.to_array(simd.multiply_add(rest, rest, squares)));
+        let scale = 1.0 / (total / self.x.len() as f32 + self.normalise.epsilon).sqrt();
+        let pairs = self.out.iter_mut().zip(self.x);
+        match self.normalise.weight {
+            WeightValues::F32(weight) => pairs.zip(weight).for_each(|((out, x), w)| *out = x * scale * w),
+            WeightValues::F16(weight) => {
+                pairs.zip(weight).for_each(|((out, x), w)| *out = x * scale * w.to_f32());
+            }
+            WeightValues::Bf16(weight) => {
+                pairs.zip(weight).for_each(|((out, x), w)| *out = x * scale * w.to_f32());
+            }
+        }
+    }
+}
+
+/// `gate = gate · sigmoid(gate) · up`.
+pub(super) fn silu_multiply(
+    path: Path,
+    pool: &mut Pool,
+    gate: &mut [f32],
+    up: &[f32],
+) -> Result<(), BackendError> {
+    let (elements, gate) = (gate.len(), SharedSlice::new(gate));
+    pool.run(elements.div_ceil(PIECE_ELEMENTS), &|piece| {
+        let range = piece * PIECE_ELEMENTS..elements.min((piece + 1) * PIECE_ELEMENTS);
+        // SAFETY: a piece's elements are its own.
+        let gate = unsafe { gate.range(range.clone()) };
+        path.run(Silu { gate, up: &up[range] });
+    })
+}
+
+struct Silu<'a> {
+    gate: &'a mut [f32],
+    up: &'a [f32],
+}
+
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
+impl Kernel for Silu<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, _simd: S) {
+        for (gate, up) in self.gate.iter_mut().zip(self.up) {
+            *gate = *gate / (1.0 + exp(-*gate)) * up;
+        }
+    }
+}

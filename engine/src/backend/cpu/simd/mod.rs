@@ -1,0 +1,158 @@
+//! Sixteen f32 lanes on every processor, with the same bits on each.
+//!
+//! A [`Simd`] value is proof that its instructions exist here, so its methods are safe to call; only the files of the
+//! paths hold `unsafe`. Every path has the same sixteen lanes, fuses every multiply-add and sums lanes in the same
+//! order, so a dot product has the same bits on AVX-512, AVX2, NEON and the portable path. Tests rely on it.
+//!
+//! Work is a [`Kernel`]: [`Path::run`] calls it inside a function compiled for the path's instructions. Everything a
+//! kernel calls must be `#[inline(always)]`: code that is not inlined there is compiled without those instructions.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod exp;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod portable;
+
+use half::{bf16, f16};
+
+pub(crate) use exp::exp;
+
+/// Lanes of every path.
+pub(crate) const LANES: usize = 16;
+
+/// Proof of an instruction set, and its sixteen-lane arithmetic.
+pub(crate) trait Simd: Copy + Send + Sync {
+    type Lanes: Copy;
+    /// Whether at least 30 `Lanes` fit in registers at once; else about 6 do.
+    const WIDE: bool;
+    fn splat(self, value: f32) -> Self::Lanes;
+    fn from_array(self, values: &[f32; LANES]) -> Self::Lanes;
+    fn from_bf16(self, values: &[bf16; LANES]) -> Self::Lanes;
+    fn from_f16(self, values: &[f16; LANES]) -> Self::Lanes;
+    fn to_array(self, lanes: Self::Lanes) -> [f32; LANES];
+    fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    fn multiply(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// `a · b + c`, rounded once.
+    fn multiply_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+}
+
+/// A stored number that widens to f32 exactly.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    const ZERO: Self;
+    fn widen(self) -> f32;
+    /// Nearest stored value, ties to even.
+    fn narrow(value: f32) -> Self;
+    fn lanes<S: Simd>(simd: S, values: &[Self; LANES]) -> S::Lanes;
+}
+
+macro_rules! element {
+    ($type:ty, $load:ident, $zero:expr, $widen:expr, $narrow:expr) => {
+        impl Element for $type {
+            const ZERO: Self = $zero;
+            #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+            #[inline(always)]
+            fn widen(self) -> f32 {
+                $widen(self)
+            }
+            #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+            #[inline(always)]
+            fn narrow(value: f32) -> Self {
+                $narrow(value)
+            }
+            #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+            #[inline(always)]
+            fn lanes<S: Simd>(simd: S, values: &[Self; LANES]) -> S::Lanes {
+                simd.$load(values)
+            }
+        }
+    };
+}
+element!(f32, from_array, 0.0, |value| value, |value| value);
+element!(bf16, from_bf16, bf16::ZERO, bf16::to_f32, bf16::from_f32);
+element!(f16, from_f16, f16::ZERO, f16::to_f32, f16::from_f32);
+
+/// Work to run with a path's instructions.
+pub(crate) trait Kernel {
+    type Output;
+    /// Implementations are `#[inline(always)]`.
+    fn call<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// An instruction set that this processor has.
+#[derive(Clone, Copy, Debug)]
+pub struct Path(Kind);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon),
+    Portable(portable::Portable),
+}
+
+impl Path {
+    /// Every path that runs here, the fastest first; the portable one is last and always there.
+    pub fn available() -> Vec<Self> {
+        [
+            #[cfg(target_arch = "x86_64")]
+            avx512::Avx512::detect().map(Kind::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            avx2::Avx2::detect().map(Kind::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            neon::Neon::detect().map(Kind::Neon),
+            Some(Kind::Portable(portable::Portable)),
+        ]
+        .into_iter()
+        .flatten()
+        .map(Self)
+        .collect()
+    }
+
+    /// The fastest path that runs here.
+    pub fn best() -> Self {
+        Self::available().first().copied().unwrap_or(Self(Kind::Portable(portable::Portable)))
+    }
+
+    /// As in `/proc/cpuinfo`.
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(_) => "neon",
+            Kind::Portable(_) => "portable",
+        }
+    }
+
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(simd) => simd.run(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(simd) => simd.run(kernel),
+            Kind::Portable(simd) => kernel.call(simd),
+        }
+    }
+}
+
+/// Sum in one fixed order: lane `i` with lane `i + 8`, then 4, 2 and 1 apart.
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+#[inline(always)]
+pub(crate) fn sum(mut lanes: [f32; LANES]) -> f32 {
+    for distance in [8, 4, 2, 1] {
+        for lane in 0..distance {
+            lanes[lane] += lanes[lane + distance];
+        }
+    }
+    lanes[0]
+}

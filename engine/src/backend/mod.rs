@@ -1,0 +1,70 @@
+//! What a model needs of a device, at the grain of operations.
+//!
+//! ```text
+//! model ── Linear { x, weight, out } ──► Backend ──► oracle: plain loops, the reference
+//!          (names of tensors)                   └──► cpu: threads and SIMD
+//! ```
+//!
+//! A backend owns three arenas (weights, keys and values, workspace) and every operation names its tensors by their
+//! place in them, so the same model code drives host and device memory. Shapes are checked before anything is computed.
+
+pub mod arena;
+mod check;
+pub mod cpu;
+mod kv_view;
+mod operands;
+mod operations;
+pub mod oracle;
+
+use thiserror::Error;
+
+pub use operands::{Activation, KvShape, SequenceRows, Weight};
+pub use operations::{
+    Add, AddRmsNorm, Attention, Embed, GatherRows, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+};
+
+use arena::Arena;
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BackendError {
+    #[error("{operation}: {what} is {got}, must be {wanted}")]
+    Shape { operation: &'static str, what: &'static str, got: usize, wanted: usize },
+    #[error("{operation}: {what} {got} is not below {limit}")]
+    OutOfRange { operation: &'static str, what: &'static str, got: usize, limit: usize },
+    #[error("{operation}: operands overlap or leave the arena of {elements} elements")]
+    Overlap { operation: &'static str, elements: usize },
+    #[error("keys and values as {0} are not supported on the CPU")]
+    KvDtype(&'static str),
+    #[error("arena of keys and values has {got} bytes, its shape needs {wanted}")]
+    KvBytes { got: usize, wanted: usize },
+    #[error("a compute thread panicked")]
+    WorkerPanicked,
+    #[error("cannot start a compute thread: {0}")]
+    Thread(String),
+}
+
+/// The memory of a backend that computes on the host.
+#[derive(Debug)]
+pub struct HostMemory {
+    pub weights: Arena,
+    pub kv: Arena,
+    pub workspace: Arena,
+}
+
+/// A device with a loaded model's arenas. Operations run in the order they are called.
+pub trait Backend: Send {
+    /// Copies host values into an activation.
+    fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError>;
+    /// An activation's values on the host, after all operations called so far.
+    fn read(&mut self, from: Activation) -> Result<&[f32], BackendError>;
+    fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError>;
+    fn gather_rows(&mut self, args: GatherRows<'_>) -> Result<(), BackendError>;
+    fn rms_norm(&mut self, args: RmsNorm) -> Result<(), BackendError>;
+    fn add_rms_norm(&mut self, args: AddRmsNorm) -> Result<(), BackendError>;
+    fn add(&mut self, args: Add) -> Result<(), BackendError>;
+    fn linear(&mut self, args: Linear) -> Result<(), BackendError>;
+    fn rope(&mut self, args: Rope) -> Result<(), BackendError>;
+    fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError>;
+    fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError>;
+    fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError>;
+}

@@ -1,0 +1,99 @@
+//! Arguments of the operations: named, with shapes. `T` is the tokens of a step, all matrices are row-major.
+
+use super::operands::{Activation, SequenceRows, Weight};
+
+/// `out[t] = table[tokens[t]]`, widened to f32. `table [vocabulary, width]`, `out [T, width]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Embed<'a> {
+    pub tokens: &'a [u32],
+    pub table: Weight,
+    pub out: Activation,
+}
+
+/// `out[i] = x[rows[i]]`.
+#[derive(Clone, Copy, Debug)]
+pub struct GatherRows<'a> {
+    pub x: Activation,
+    pub rows: &'a [u32],
+    pub out: Activation,
+}
+
+/// `out = x / sqrt(mean(x²) + epsilon) · weight`, row by row. `x` and `out` differ.
+#[derive(Clone, Copy, Debug)]
+pub struct RmsNorm {
+    pub x: Activation,
+    /// `[1, width]`
+    pub weight: Weight,
+    pub epsilon: f32,
+    pub out: Activation,
+}
+
+/// `residual += x`, then `x =` [`RmsNorm`] of `residual`: one pass over the residual stream instead of two.
+#[derive(Clone, Copy, Debug)]
+pub struct AddRmsNorm {
+    pub residual: Activation,
+    /// In: what a layer adds. Out: the next layer's input.
+    pub x: Activation,
+    /// `[1, width]`
+    pub weight: Weight,
+    pub epsilon: f32,
+}
+
+/// `x += delta`.
+#[derive(Clone, Copy, Debug)]
+pub struct Add {
+    pub x: Activation,
+    pub delta: Activation,
+}
+
+/// `out = x · weightᵀ`: `x [T, inputs]`, `weight [outputs, inputs]`, `out [T, outputs]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    pub x: Activation,
+    pub weight: Weight,
+    pub out: Activation,
+}
+
+/// Rotary embedding in place, halves apart: for each head and `i < head_dim / 2`,
+/// `x[i], x[i + half] = x[i]·cos − x[i + half]·sin, x[i + half]·cos + x[i]·sin`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rope {
+    /// `[T, heads · head_dim]`
+    pub x: Activation,
+    /// `[T, head_dim]`: the cosines of a row's position, then the sines.
+    pub rotations: Activation,
+}
+
+/// Rounds keys and values to the pool's type and stores them. Runs before any query of the step reads.
+#[derive(Clone, Copy, Debug)]
+pub struct KvWrite<'a> {
+    pub layer: usize,
+    /// `[T, kv_heads · head_dim]`
+    pub keys: Activation,
+    /// `[T, kv_heads · head_dim]`
+    pub values: Activation,
+    /// Block · 16 + place in the block, for each of the `T` tokens.
+    pub slots: &'a [u32],
+}
+
+/// Causal attention over the pool: the query at position `p` reads positions 0 to `p` of its sequence.
+/// `out = softmax(scale · q · Kᵀ) · V`; query head `h` reads key head `h / (query_heads / kv_heads)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention<'a> {
+    pub layer: usize,
+    /// `[T, query_heads · head_dim]`
+    pub queries: Activation,
+    pub scale: f32,
+    pub sequences: &'a [SequenceRows],
+    /// The sequences' blocks one after the other.
+    pub block_tables: &'a [u32],
+    /// As `queries`.
+    pub out: Activation,
+}
+
+/// `gate = gate · sigmoid(gate) · up`.
+#[derive(Clone, Copy, Debug)]
+pub struct SiluMultiply {
+    pub gate: Activation,
+    pub up: Activation,
+}
