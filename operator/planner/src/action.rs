@@ -22,17 +22,56 @@ pub struct Plan {
 /// One write. Each is idempotent and names what it was decided on (I4).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    CreateModel { id: ModelId, source: String, write: ModelWrite },
-    UpdateModel { id: ModelId, uid: String, write: ModelWrite },
-    DeleteModel { id: ModelId, uid: String, resource_version: String },
+    CreateModel {
+        id: ModelId,
+        source: String,
+        write: ModelWrite,
+    },
+    UpdateModel {
+        id: ModelId,
+        uid: String,
+        write: ModelWrite,
+    },
+    DeleteModel {
+        id: ModelId,
+        uid: String,
+        resource_version: String,
+    },
     CreateReplica(Box<NewReplica>),
-    UpdateReplica { id: ReplicaId, uid: String, deployment: DeploymentId, write: ReplicaWrite },
-    DeleteReplica { id: ReplicaId, uid: String, resource_version: String, deployment: DeploymentId, reason: Reason },
+    UpdateReplica {
+        id: ReplicaId,
+        uid: String,
+        deployment: DeploymentId,
+        write: ReplicaWrite,
+    },
+    DeleteReplica {
+        id: ReplicaId,
+        uid: String,
+        resource_version: String,
+        deployment: DeploymentId,
+        reason: Reason,
+    },
     /// Takes our finalizer off a deleted replica whose memory is back or whose node is lost (I13).
-    ReleaseReplica { id: ReplicaId, uid: String, resource_version: String },
-    EnsureService { deployment: DeploymentId, uid: String, expose: Expose },
+    ReleaseReplica {
+        id: ReplicaId,
+        uid: String,
+        resource_version: String,
+    },
+    EnsureService {
+        deployment: DeploymentId,
+        uid: String,
+        expose: Expose,
+    },
     /// Writes the replica's EndpointSlice; `ready: false` also means not serving.
-    SetEndpoint { replica: ReplicaId, uid: String, deployment: DeploymentId, node: NodeName, address: IpAddr, port: u16, ready: bool },
+    SetEndpoint {
+        replica: ReplicaId,
+        uid: String,
+        deployment: DeploymentId,
+        node: NodeName,
+        address: IpAddr,
+        port: u16,
+        ready: bool,
+    },
 }
 
 /// The operator's whole part of a Model; what is left out of an apply is removed.

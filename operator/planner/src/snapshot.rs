@@ -52,7 +52,9 @@ pub struct Deployment {
 pub enum ServiceState {
     Absent,
     /// Ours and as the spec wants it, or not.
-    Ours { expose: Expose },
+    Ours {
+        expose: Expose,
+    },
     /// Somebody else's: `NameTaken`.
     Foreign,
 }

@@ -1,0 +1,171 @@
+use std::collections::BTreeMap;
+
+use sparkherd_footprint::Footprint;
+
+use crate::phase::{is_released, is_starting};
+use crate::snapshot::{Node, Pool, PoolKind, Snapshot};
+use crate::{DeploymentId, NodeName, ReplicaId};
+
+/// Share of a pool's total by which its `allocatable` may lag behind the truth: agents rewrite it when it has moved by more.
+const ALLOCATABLE_LAG_DIVISOR: u64 = 100;
+
+/// Bytes by where they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bytes {
+    pub(crate) device: u64,
+    pub(crate) host: u64,
+}
+
+impl Bytes {
+    pub(crate) const fn of(footprint: &Footprint) -> Self {
+        Self { device: footprint.device_bytes, host: footprint.host_bytes }
+    }
+
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self { device: self.device.saturating_add(other.device), host: self.host.saturating_add(other.host) }
+    }
+
+    pub(crate) const fn minus(self, other: Self) -> Self {
+        Self { device: self.device.saturating_sub(other.device), host: self.host.saturating_sub(other.host) }
+    }
+
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { device: self.device.max(other.device), host: self.host.max(other.host) }
+    }
+
+    /// What a pool of this kind must hold of them.
+    pub(crate) const fn in_pool(self, kind: PoolKind) -> u64 {
+        match kind {
+            PoolKind::Unified => self.device.saturating_add(self.host),
+            PoolKind::Device => self.device,
+            PoolKind::Host => self.host,
+        }
+    }
+}
+
+/// Bytes of a node's pool promised to replicas whose memory is not yet measured back, for the metric.
+pub fn promised_bytes(snapshot: &Snapshot, node: &NodeName, pool: PoolKind) -> u64 {
+    let holding = snapshot.replicas.values().filter(|replica| replica.node == *node && !is_released(replica));
+    holding.fold(0, |sum: u64, replica| sum.saturating_add(Bytes::of(&replica.footprint).in_pool(pool)))
+}
+
+/// Why a pool cannot take a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage {
+    pub(crate) pool: PoolKind,
+    pub(crate) needed_bytes: u64,
+    pub(crate) free_bytes: u64,
+    /// `total − reserve`.
+    pub(crate) capacity_bytes: u64,
+}
+
+/// One node's books.
+#[derive(Debug)]
+struct Account<'a> {
+    pools: &'a [Pool],
+    /// Footprints of all replicas whose memory is not yet measured back, leaving ones too (I1).
+    promised: Bytes,
+    /// What open swaps keep for their deployment, beyond what its replicas there are promised.
+    held_for: BTreeMap<&'a DeploymentId, Bytes>,
+    starting: Option<ReplicaId>,
+}
+
+/// What is promised on each node, kept up to date while a pass decides, so that no byte is given twice.
+#[derive(Debug)]
+pub(crate) struct Ledger<'a> {
+    accounts: BTreeMap<&'a NodeName, Account<'a>>,
+}
+
+impl<'a> Ledger<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot) -> Self {
+        let mut accounts: BTreeMap<&NodeName, Account<'_>> =
+            snapshot.nodes.iter().map(|(name, node)| (name, Account::empty(node))).collect();
+        for (id, replica) in &snapshot.replicas {
+            let Some(account) = accounts.get_mut(&replica.node) else { continue };
+            if !is_released(replica) {
+                account.promised = account.promised.plus(Bytes::of(&replica.footprint));
+            }
+            if account.starting.is_none() && is_starting(snapshot, id, replica) {
+                account.starting = Some(id.clone());
+            }
+        }
+        Self { accounts }
+    }
+
+    /// Keeps bytes of a node for a deployment with an open swap there.
+    pub(crate) fn hold(&mut self, node: &NodeName, deployment: &'a DeploymentId, bytes: Bytes) {
+        if let Some(account) = self.accounts.get_mut(node) {
+            account.held_for.insert(deployment, bytes);
+        }
+    }
+
+    /// Books a new or revived replica; a hold of its deployment pays first.
+    pub(crate) fn promise(
+        &mut self,
+        node: &NodeName,
+        deployment: &DeploymentId,
+        replica: &ReplicaId,
+        bytes: Bytes,
+    ) {
+        let Some(account) = self.accounts.get_mut(node) else { return };
+        account.promised = account.promised.plus(bytes);
+        if let Some(held) = account.held_for.get_mut(deployment) {
+            *held = held.minus(bytes);
+        }
+        account.starting.get_or_insert_with(|| replica.clone());
+    }
+
+    /// The engine that starts on this node now, if one does.
+    pub(crate) fn starting(&self, node: &NodeName) -> Option<&ReplicaId> {
+        self.accounts.get(node).and_then(|account| account.starting.as_ref())
+    }
+
+    /// Bytes left in the tightest pool after taking `need`, where `credit` more comes free first; or what is short.
+    pub(crate) fn fit(
+        &self,
+        node: &NodeName,
+        deployment: &DeploymentId,
+        need: Bytes,
+        credit: Bytes,
+    ) -> Result<u64, Shortage> {
+        let Some(account) = self.accounts.get(node) else { return Err(Shortage::of_nothing(need)) };
+        let mut left_least = None;
+        for pool in account.pools {
+            let free_bytes = account.free_bytes(pool, deployment, credit);
+            let needed_bytes = need.in_pool(pool.kind);
+            if needed_bytes > free_bytes {
+                let capacity_bytes = pool.total_bytes.saturating_sub(pool.reserve_bytes);
+                return Err(Shortage { pool: pool.kind, needed_bytes, free_bytes, capacity_bytes });
+            }
+            let left = free_bytes - needed_bytes;
+            left_least = Some(left_least.map_or(left, |least: u64| least.min(left)));
+        }
+        left_least.ok_or_else(|| Shortage::of_nothing(need))
+    }
+}
+
+impl<'a> Account<'a> {
+    fn empty(node: &'a Node) -> Self {
+        Self { pools: &node.pools, promised: Bytes::default(), held_for: BTreeMap::new(), starting: None }
+    }
+
+    /// `allocatable − Σ promised − 1 % of total`, with what others hold taken off and what comes free added.
+    fn free_bytes(&self, pool: &Pool, deployment: &DeploymentId, credit: Bytes) -> u64 {
+        let held = self
+            .held_for
+            .iter()
+            .filter(|(holder, _)| **holder != deployment)
+            .fold(Bytes::default(), |sum, (_, bytes)| sum.plus(*bytes));
+        let taken = self.promised.minus(credit).plus(held).in_pool(pool.kind);
+        pool.allocatable_bytes
+            .saturating_sub(taken)
+            .saturating_sub(pool.total_bytes / ALLOCATABLE_LAG_DIVISOR)
+    }
+}
+
+impl Shortage {
+    const fn of_nothing(need: Bytes) -> Self {
+        let needed_bytes = need.in_pool(PoolKind::Unified);
+        Self { pool: PoolKind::Unified, needed_bytes, free_bytes: 0, capacity_bytes: 0 }
+    }
+}
