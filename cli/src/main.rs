@@ -2,6 +2,8 @@
 
 mod cluster;
 mod crds;
+mod fit;
+mod inspect;
 mod operator;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +20,8 @@ struct Args {
 enum Command {
     Operator(operator::OperatorArgs),
     Crds(crds::CrdsArgs),
+    Fit(fit::FitArgs),
+    Inspect(inspect::InspectArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -30,5 +34,7 @@ fn main() -> anyhow::Result<()> {
     match command {
         Command::Operator(args) => operator::run(args),
         Command::Crds(args) => crds::run(&args),
+        Command::Fit(args) => fit::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     }
 }
