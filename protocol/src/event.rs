@@ -1,9 +1,6 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
-use crate::LINE_BYTES_MAX;
 
 /// Engine to agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,20 +24,4 @@ pub enum Event {
     Draining,
     /// The engine gives up; the process exits with a status other than 0 right after.
     Failed { reason: String, message: String },
-}
-
-#[derive(Debug, Error)]
-pub enum LineError {
-    #[error("line of {bytes} bytes is longer than {LINE_BYTES_MAX}")]
-    TooLong { bytes: usize },
-    #[error("not an event this agent knows: {0}")]
-    Unknown(#[from] serde_json::Error),
-}
-
-/// Reads one line, without its newline.
-pub fn parse_event(line: &[u8]) -> Result<Event, LineError> {
-    if line.len() >= LINE_BYTES_MAX {
-        return Err(LineError::TooLong { bytes: line.len() });
-    }
-    Ok(serde_json::from_slice(line)?)
 }

@@ -12,10 +12,12 @@
 mod command;
 mod config;
 mod event;
+mod line;
 
 pub use command::Command;
 pub use config::{Access, EngineConfig};
-pub use event::{Event, LineError, parse_event};
+pub use event::Event;
+pub use line::{LineError, parse_command, parse_event, to_line};
 
 /// Longest line either side may write, newline included. An event is well under 1 KiB; the limit bounds a broken peer.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;

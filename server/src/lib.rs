@@ -1,1 +1,27 @@
-//! To be written.
+//! HTTP surfaces over an engine, and the process that carries one.
+//!
+//! ```text
+//!  client ─► http (connections, routes) ─► openai (wire ↔ Ask) ─► engine::ChatEngine ◄─ real handle | fake (script)
+//!                    └ access, health, metrics, phase: one Service ◄─ child (config, commands, events) ◄─ agent
+//! ```
+
+mod access;
+mod body;
+pub mod child;
+mod engine;
+pub mod fake;
+mod health;
+mod http;
+mod metrics;
+mod openai;
+mod phase;
+mod real;
+mod service;
+
+pub use access::{AccessError, Audience};
+pub use engine::{ChatEngine, ChatMessage, PromptError, Role};
+pub use health::{Health, STALL_LIMIT, Verdict};
+pub use http::{routes, serve};
+pub use openai::ApiError;
+pub use phase::{Lifecycle, Phase};
+pub use service::{Service, ServiceSettings};

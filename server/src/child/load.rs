@@ -1,0 +1,89 @@
+//! Making an engine, with progress.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sparkherd_protocol::{EngineConfig, Event};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::ChildError;
+use super::events::Events;
+use super::memory::resident_bytes;
+use crate::engine::ChatEngine;
+use crate::fake::{FakeEngine, Script};
+
+/// Rhythm of `loading`: smooth for a person, and far below the agent's limit of 60 s without progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// Parts a fake load is cut into.
+const FAKE_PARTS: usize = 20;
+
+/// An engine that can be asked.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) engine: Arc<dyn ChatEngine>,
+}
+
+/// Bytes of weights read so far, of all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    bytes_done: u64,
+    bytes_total: u64,
+}
+
+/// Loads on another thread and reports meanwhile.
+pub(super) async fn load(
+    config: EngineConfig,
+    fake: Option<Script>,
+    events: &Events,
+) -> Result<Loaded, ChildError> {
+    let (progress, reached) = watch::channel(Progress::default());
+    let runtime = Handle::current();
+    let mut loading = tokio::task::spawn_blocking(move || match fake {
+        Some(script) => load_fake(&config, script, runtime, &progress),
+        None => load_checkpoint(&config, &progress),
+    });
+    let mut tick = interval(PROGRESS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            loaded = &mut loading => {
+                let panicked = |_| ChildError::Load { reason: "LoadFailed", message: "loader panicked".to_owned() };
+                return loaded.map_err(panicked)?;
+            }
+            _ = tick.tick() => {
+                let Progress { bytes_done, bytes_total } = *reached.borrow();
+                events.report(Event::Loading { bytes_done, bytes_total, held_bytes: resident_bytes() });
+            }
+        }
+    }
+}
+
+fn load_fake(
+    config: &EngineConfig,
+    script: Script,
+    runtime: Handle,
+    progress: &watch::Sender<Progress>,
+) -> Result<Loaded, ChildError> {
+    let engine = FakeEngine::new(script, config.serving.context, config.serving.concurrency, runtime, super::kill_self);
+    let script = engine.script();
+    let bytes_total = config.footprint.parts.weights_bytes;
+    let parts = u32::try_from(FAKE_PARTS).unwrap_or(u32::MAX);
+    for part in 0..FAKE_PARTS {
+        std::thread::sleep(script.load / parts);
+        // The last part takes what the division left.
+        let held = |parts: usize| script.hold_bytes * parts / FAKE_PARTS;
+        engine.hold(held(part + 1) - held(part));
+        let bytes_done = bytes_total / u64::from(parts) * (part as u64 + 1);
+        progress.send_replace(Progress { bytes_done, bytes_total });
+    }
+    match &script.fail_load {
+        Some(message) => Err(ChildError::Load { reason: "LoadFailed", message: message.clone() }),
+        None => Ok(Loaded { engine: Arc::new(engine) }),
+    }
+}
+
+fn load_checkpoint(_config: &EngineConfig, _progress: &watch::Sender<Progress>) -> Result<Loaded, ChildError> {
+    Err(ChildError::Load { reason: "LoadFailed", message: String::new() })
+}

@@ -1,0 +1,56 @@
+//! A small real generation: the proof that the whole path from prompt to token works.
+
+use std::time::Duration;
+
+use sparkherd_engine::{GenerationEvent, GenerationRequest, Sampling};
+use tokio::time::Instant;
+
+use crate::engine::ChatEngine;
+use crate::service::Service;
+
+/// Enough to time a token, too few to delay anybody.
+const TOKENS: u32 = 8;
+/// A model that has not produced 8 tokens after this time is of no use to anybody.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// What is continued; any text does.
+const PROMPT: &str = "Hello";
+
+/// Tokens per second of a generation that worked, or why it did not. Notes the outcome in the service's health.
+pub(super) async fn probe(service: &Service) -> Result<f64, String> {
+    let result = tokio::time::timeout(TIMEOUT, generate(service.engine())).await;
+    let result = result.unwrap_or_else(|_| Err(format!("no {TOKENS} tokens in {} s", TIMEOUT.as_secs())));
+    match &result {
+        Ok(_) => service.health().note_token(),
+        Err(_) => service.health().note_failure(),
+    }
+    result
+}
+
+async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
+    let mut prompt_tokens = engine.encode_text(PROMPT).map_err(|error| error.to_string())?;
+    // A tokenizer may make nothing of a text, and a tiny context may not hold it: any token does.
+    let room = engine.info().context.saturating_sub(1).max(1);
+    prompt_tokens.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+    if prompt_tokens.is_empty() {
+        prompt_tokens.push(0);
+    }
+    let request = GenerationRequest {
+        prompt_tokens,
+        max_tokens: TOKENS,
+        sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: Some(0) },
+        stop: Vec::new(),
+    };
+    let started = Instant::now();
+    let mut generation = engine.submit(request).map_err(|error| error.to_string())?;
+    loop {
+        match generation.events.recv().await {
+            Some(GenerationEvent::Text(_)) => {}
+            Some(GenerationEvent::Finished { usage, .. }) if usage.completion_tokens > 0 => {
+                return Ok(f64::from(usage.completion_tokens) / started.elapsed().as_secs_f64().max(f64::EPSILON));
+            }
+            Some(GenerationEvent::Finished { .. }) => return Err("it ended without a token".to_owned()),
+            Some(GenerationEvent::Failed(error)) => return Err(error.to_string()),
+            None => return Err("it ended without a word".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Routes, and the connections they are served on.
+//!
+//! hyper-util serves the filters, because `warp::serve` bounds neither connections nor headers.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warp::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use warp::reply::{Reply, Response};
+use warp::{Filter, Rejection};
+
+use crate::health::Verdict;
+use crate::openai::{self, ApiError, Chat, Completions};
+use crate::phase::Phase;
+use crate::service::Service;
+
+/// Far more than the sequences one Spark decodes together; each open connection takes about 20 KiB.
+const CONNECTIONS_MAX: usize = 1024;
+/// Room for long keys and proxies' additions, and a bound for what one connection may make us hold.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+/// Both a slow header and an idle kept connection end here. Longer than the 5 s to 15 s that clients keep theirs.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A peer that acknowledges nothing for this long is gone, or reads nothing; its connection is cut by the kernel.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after a failed accept: out of file descriptors does not heal faster.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// All routes. Every error, an unknown path's as well, has OpenAI's body.
+pub fn routes(
+    service: Arc<Service>,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    posts(&service)
+        .or(gets(&service))
+        .unify()
+        .or(wrong_methods())
+        .unify()
+        .or(warp::any().map(|| ApiError::UnknownPath.into_response()))
+        .unify()
+        .recover(unrouted)
+        .unify()
+        .map(move |response| closing(&service, response))
+}
+
+fn posts(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + 'static {
+    let with_service = with(service).and(warp::header::headers_cloned()).and(warp::body::stream());
+    let chat = warp::path!("v1" / "chat" / "completions").and(warp::post()).and(with_service.clone()).then(
+        async |service: Arc<Service>, headers, body| {
+            answer(&service, openai::generate::<Chat>(Arc::clone(&service), headers, body).await)
+        },
+    );
+    let completions = warp::path!("v1" / "completions").and(warp::post()).and(with_service).then(
+        async |service: Arc<Service>, headers, body| {
+            answer(&service, openai::generate::<Completions>(Arc::clone(&service), headers, body).await)
+        },
+    );
+    chat.or(completions).unify()
+}
+
+fn gets(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + 'static {
+    let with_headers = with(service).and(warp::header::headers_cloned());
+    let models = warp::path!("v1" / "models" / ..).and(warp::path::tail()).and(warp::get()).and(with_headers).map(
+        |tail: warp::path::Tail, service: Arc<Service>, headers| {
+            answer(&service, models(&service, &headers, tail.as_str()))
+        },
+    );
+    let healthz = warp::path!("healthz").and(warp::get()).and(with(service)).map(|service: Arc<Service>| healthz(&service));
+    let metrics = warp::path!("metrics").and(warp::get()).and(with(service)).map(|service: Arc<Service>| metrics(&service));
+    let version = warp::path!("version").and(warp::get()).map(version);
+    models.or(healthz).unify().or(metrics).unify().or(version).unify()
+}
+
+/// Paths that exist, asked by a method they do not have.
+fn wrong_methods() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + 'static {
+    let posts = warp::path!("v1" / "chat" / "completions").or(warp::path!("v1" / "completions")).unify();
+    let gets = warp::path!("v1" / "models" / ..)
+        .or(warp::path!("healthz"))
+        .unify()
+        .or(warp::path!("metrics"))
+        .unify()
+        .or(warp::path!("version"))
+        .unify();
+    let refused = |allowed| move || ApiError::Method { allowed }.into_response();
+    posts.map(refused("POST")).or(gets.map(refused("GET"))).unify()
+}
+
+fn with(service: &Arc<Service>) -> impl Filter<Extract = (Arc<Service>,), Error = Infallible> + Clone + 'static {
+    let service = Arc::clone(service);
+    warp::any().map(move || Arc::clone(&service))
+}
+
+fn answer(service: &Service, result: Result<Response, ApiError>) -> Response {
+    result.unwrap_or_else(|error| {
+        service.metrics().reject(&error);
+        error.into_response()
+    })
+}
+
+fn models(service: &Service, headers: &warp::http::HeaderMap, tail: &str) -> Result<Response, ApiError> {
+    service.audience().admits(headers)?;
+    if tail.is_empty() { Ok(openai::list(service)) } else { openai::show(service, tail) }
+}
+
+fn healthz(service: &Service) -> Response {
+    if service.lifecycle().phase() >= Phase::Refusing {
+        return ApiError::Draining.into_response();
+    }
+    let detail = match service.health().verdict(&service.engine().stats()) {
+        Verdict::Healthy => return "ok\n".into_response(),
+        Verdict::Untried => "nothing has been generated yet".to_owned(),
+        Verdict::Failing => "the last generation failed".to_owned(),
+        Verdict::Stalled { step_age } => format!("a step has been running for {} s", step_age.as_secs()),
+    };
+    ApiError::Unhealthy { detail }.into_response()
+}
+
+fn metrics(service: &Service) -> Response {
+    match service.metrics().render(&service.engine().stats(), service.held_bytes()) {
+        Ok(text) => {
+            warp::reply::with_header(text, CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8").into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written");
+            ApiError::EngineFailed.into_response()
+        }
+    }
+}
+
+fn version() -> Response {
+    #[derive(Serialize)]
+    struct Version {
+        version: &'static str,
+    }
+    warp::reply::json(&Version { version: env!("CARGO_PKG_VERSION") }).into_response()
+}
+
+/// Every path has its answer, so what is left is a fault in reading the request itself.
+async fn unrouted(_: Rejection) -> Result<Response, Infallible> {
+    Ok(ApiError::BodyBroken.into_response())
+}
+
+/// A client that keeps its connection would come back to an engine that is going away.
+fn closing(service: &Service, mut response: Response) -> Response {
+    if service.lifecycle().phase() > Phase::Serving {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Serves until `end`, then lets open connections finish what they are writing. Dropping the future cuts them.
+pub async fn serve(listener: TcpListener, service: Arc<Service>, end: impl Future<Output = ()>) {
+    let routes = routes(service);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut end = std::pin::pin!(end);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &connections) => accepted,
+            () = &mut end => break,
+        };
+        let Some((stream, permit)) = accepted else { continue };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_header_size(HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(warp::service(routes.clone())));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _permit = permit;
+            // Resets and broken answers: the peer knows, and a request's own end is in the metrics.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+/// The next connection there is room for: beyond the limit, clients wait in the kernel's backlog.
+async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            bound(&stream);
+            Some((stream, permit))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Tokens leave at once, and a peer that takes none is given up. A socket that refuses either still works.
+fn bound(stream: &TcpStream) {
+    let timeout_ms = u32::try_from(WRITE_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot set TCP_NODELAY");
+    }
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, timeout_ms) {
+        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
+    }
+}

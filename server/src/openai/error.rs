@@ -1,0 +1,169 @@
+use serde::Serialize;
+use thiserror::Error;
+use warp::http::StatusCode;
+use warp::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use warp::reply::{Reply, Response};
+
+use crate::access::KeyProblem;
+
+/// Seconds after which a refused client should try again. openai-python ignores values above 60; a queue of answers moves
+/// within seconds, and a draining engine is out of its Service by then.
+const RETRY_AFTER_SECONDS: u32 = 2;
+
+/// Longest piece of a client's own words repeated in an error.
+const ECHO_CHARS_MAX: usize = 200;
+
+/// Everything a client can be told other than an answer. Names parameters and numbers, never a value's text: that could
+/// be a prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ApiError {
+    #[error("body is not valid JSON: {detail}")]
+    BadJson { detail: String },
+    #[error("body must be a JSON object")]
+    NotAnObject,
+    #[error("parameter '{param}' is required")]
+    Missing { param: String },
+    #[error("parameter '{param}' must be {expected}")]
+    Invalid { param: String, expected: String },
+    #[error("parameter '{param}' is not supported here: leave it out or send {allowed}")]
+    Unsupported { param: String, allowed: &'static str },
+    #[error("model '{model}' does not exist here")]
+    UnknownModel { model: String },
+    #[error(
+        "prompt of {prompt_tokens} tokens leaves no room for an answer in this model's context of {context} tokens"
+    )]
+    ContextLength { param: &'static str, prompt_tokens: usize, context: u32 },
+    #[error("{detail}")]
+    Prompt { param: &'static str, detail: String },
+    #[error("no API key: send it as 'Authorization: Bearer KEY'")]
+    MissingKey,
+    #[error("API key is not valid here")]
+    WrongKey,
+    #[error("nothing at this path: see /v1/models, /v1/chat/completions, /v1/completions")]
+    UnknownPath,
+    #[error("method not allowed at this path: use {allowed}")]
+    Method { allowed: &'static str },
+    #[error("body is larger than {limit} bytes")]
+    BodyTooLarge { limit: usize },
+    #[error("body did not arrive within {seconds} s")]
+    BodyTimeout { seconds: u64 },
+    #[error("body ended early")]
+    BodyBroken,
+    #[error("queue is full: {waiting} requests wait")]
+    QueueFull { waiting: u32 },
+    #[error("engine is going away: try again")]
+    Draining,
+    #[error("answer was read too slowly and has been given up")]
+    SlowReader,
+    #[error("engine failed")]
+    EngineFailed,
+    #[error("no token has been produced lately: {detail}")]
+    Unhealthy { detail: String },
+}
+
+/// The body of every error, and the payload of an error within a stream.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorBody<'a> {
+    error: ErrorDetail<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorDetail<'a> {
+    message: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+}
+
+impl ApiError {
+    pub(crate) fn unknown_model(model: &str) -> Self {
+        Self::UnknownModel { model: model.chars().take(ECHO_CHARS_MAX).collect() }
+    }
+
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::BadJson { .. }
+            | Self::NotAnObject
+            | Self::Missing { .. }
+            | Self::Invalid { .. }
+            | Self::Unsupported { .. }
+            | Self::ContextLength { .. }
+            | Self::Prompt { .. }
+            | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::MissingKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
+            Self::UnknownModel { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::QueueFull { .. } | Self::Draining | Self::SlowReader | Self::Unhealthy { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// What programs act on; OpenAI's word where OpenAI has one.
+    pub(crate) const fn code(&self) -> &'static str {
+        match self {
+            Self::BadJson { .. } | Self::NotAnObject => "invalid_json",
+            Self::Missing { .. } => "missing_required_parameter",
+            Self::Invalid { .. } => "invalid_value",
+            Self::Unsupported { .. } => "unsupported_parameter",
+            Self::UnknownModel { .. } => "model_not_found",
+            Self::ContextLength { .. } => "context_length_exceeded",
+            Self::Prompt { .. } => "invalid_prompt",
+            Self::MissingKey | Self::WrongKey => "invalid_api_key",
+            Self::UnknownPath => "unknown_url",
+            Self::Method { .. } => "method_not_supported",
+            Self::BodyTooLarge { .. } => "request_too_large",
+            Self::BodyTimeout { .. } => "request_timeout",
+            Self::BodyBroken => "incomplete_body",
+            Self::QueueFull { .. } => "queue_full",
+            Self::Draining => "draining",
+            Self::SlowReader => "slow_reader",
+            Self::EngineFailed => "engine_failed",
+            Self::Unhealthy { .. } => "unhealthy",
+        }
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::Missing { param } | Self::Invalid { param, .. } | Self::Unsupported { param, .. } => Some(param),
+            Self::ContextLength { param, .. } | Self::Prompt { param, .. } => Some(param),
+            Self::UnknownModel { .. } => Some("model"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn body(&self) -> ErrorBody<'_> {
+        let kind = if self.status().is_server_error() { "server_error" } else { "invalid_request_error" };
+        ErrorBody { error: ErrorDetail { message: self.to_string(), kind, param: self.param(), code: self.code() } }
+    }
+}
+
+impl From<KeyProblem> for ApiError {
+    fn from(problem: KeyProblem) -> Self {
+        match problem {
+            KeyProblem::Missing => Self::MissingKey,
+            KeyProblem::Wrong => Self::WrongKey,
+        }
+    }
+}
+
+impl Reply for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = warp::reply::with_status(warp::reply::json(&self.body()), self.status()).into_response();
+        let headers = response.headers_mut();
+        match self {
+            Self::Method { allowed } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::QueueFull { .. } | Self::Draining => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            }
+            _ => {}
+        }
+        response
+    }
+}

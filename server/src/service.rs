@@ -1,0 +1,137 @@
+//! What all requests of one engine share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, watch};
+
+use crate::access::Audience;
+use crate::body::BodyBudget;
+use crate::engine::ChatEngine;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::phase::Lifecycle;
+
+/// Prompts tokenised at once. Tokenising is fast beside generating; more would take cores from the CPU backend.
+const TOKENISING_MAX: usize = 2;
+
+/// What a [`Service`] is told at start.
+#[derive(Debug)]
+pub struct ServiceSettings {
+    pub audience: Audience,
+    /// This life of this process; ids of answers begin with its hash.
+    pub incarnation: String,
+    /// Seed of the seeds of requests that bring none.
+    pub seed: u64,
+    /// Age of a step from which the engine counts as stalled.
+    pub stall_limit: Duration,
+    /// Unix time in seconds.
+    pub clock: fn() -> u64,
+    /// What the process holds of the machine's memory, bytes.
+    pub held_bytes: fn() -> u64,
+}
+
+#[derive(Debug)]
+pub struct Service {
+    engine: Arc<dyn ChatEngine>,
+    audience: watch::Sender<Arc<Audience>>,
+    lifecycle: Lifecycle,
+    health: Health,
+    metrics: Metrics,
+    body_budget: BodyBudget,
+    tokenising: Semaphore,
+    seed: u64,
+    id_base: String,
+    requests: AtomicU64,
+    clock: fn() -> u64,
+    held_bytes: fn() -> u64,
+    started_unix: u64,
+}
+
+impl Service {
+    pub fn new(engine: Arc<dyn ChatEngine>, settings: ServiceSettings) -> Result<Self, prometheus::Error> {
+        let ServiceSettings { audience, incarnation, seed, stall_limit, clock, held_bytes } = settings;
+        Ok(Self {
+            metrics: Metrics::new(audience.first_name(), &incarnation)?,
+            engine,
+            audience: watch::Sender::new(Arc::new(audience)),
+            lifecycle: Lifecycle::default(),
+            health: Health::new(stall_limit),
+            body_budget: BodyBudget::default(),
+            tokenising: Semaphore::new(TOKENISING_MAX),
+            seed,
+            id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
+            requests: AtomicU64::new(0),
+            clock,
+            held_bytes,
+            started_unix: clock(),
+        })
+    }
+
+    pub(crate) fn engine(&self) -> &dyn ChatEngine {
+        &*self.engine
+    }
+
+    pub(crate) fn engine_arc(&self) -> &Arc<dyn ChatEngine> {
+        &self.engine
+    }
+
+    /// From now on these keys and names count; requests already accepted go on.
+    pub fn set_audience(&self, audience: Audience) {
+        self.audience.send_replace(Arc::new(audience));
+    }
+
+    pub(crate) fn audience(&self) -> Arc<Audience> {
+        Arc::clone(&self.audience.borrow())
+    }
+
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(crate) fn body_budget(&self) -> &BodyBudget {
+        &self.body_budget
+    }
+
+    pub(crate) fn unix_time(&self) -> u64 {
+        (self.clock)()
+    }
+
+    pub(crate) fn held_bytes(&self) -> u64 {
+        (self.held_bytes)()
+    }
+
+    pub(crate) fn started_unix(&self) -> u64 {
+        self.started_unix
+    }
+
+    /// Ids are unique over incarnations and in order within one.
+    pub(crate) fn next_id(&self, prefix: &str) -> String {
+        format!("{prefix}{}{:08x}", self.id_base, self.requests.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_seed(&self) -> u64 {
+        let request = self.requests.load(Ordering::Relaxed);
+        digest_u64(&[self.seed.to_le_bytes(), request.to_le_bytes()].concat())
+    }
+
+    /// Runs CPU work where blocking is allowed, a few at a time. `None` if it panicked.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _permit = self.tokenising.acquire().await.ok()?;
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+}
+
+fn digest_u64(bytes: &[u8]) -> u64 {
+    Sha256::digest(bytes).iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
