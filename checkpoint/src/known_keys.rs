@@ -86,13 +86,15 @@ const HARMLESS: [&str; 63] = [
     "attn_implementation",
     "bad_words_ids",
     "begin_suppress_tokens",
+    "bos_token",
     "decoder_start_token_id",
     "diversity_penalty",
     "do_sample",
-    // The tensors say how they are stored.
+    // The tensors say how they are stored; the same holds for `torch_dtype`.
     "dtype",
     "early_stopping",
     "encoder_no_repeat_ngram_size",
+    "eos_token",
     "exponential_decay_length_penalty",
     "finetuning_task",
     "forced_bos_token_id",
@@ -113,6 +115,7 @@ const HARMLESS: [&str; 63] = [
     "output_attentions",
     "output_hidden_states",
     "output_scores",
+    "pad_token",
     "pad_token_id",
     "prefix",
     "problem_type",
@@ -138,9 +141,6 @@ const HARMLESS: [&str; 63] = [
     "use_cache",
     "use_return_dict",
     "vocab_file",
-    "bos_token",
-    "eos_token",
-    "pad_token",
 ];
 
 pub(crate) fn is_harmless(key: &str) -> bool {
