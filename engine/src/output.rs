@@ -32,7 +32,11 @@ pub(crate) enum End {
 }
 
 impl Output {
-    pub(crate) fn new(place: Place, text: &Text, request: &ValidRequest) -> (Self, Receiver<GenerationEvent>) {
+    pub(crate) fn new(
+        place: Place,
+        text: &Text,
+        request: &ValidRequest,
+    ) -> (Self, Receiver<GenerationEvent>) {
         let (sender, events) = channel(EVENTS_MAX + 1);
         let detokenizer = Detokenizer::new(text);
         let stops = StopMatcher::new(request.stop.clone());

@@ -74,7 +74,10 @@ pub struct Usage {
 pub enum GenerationEvent {
     /// Text that is sure: whole UTF-8, and no prefix of a stop string. Never empty.
     Text(String),
-    Finished { reason: FinishReason, usage: Usage },
+    Finished {
+        reason: FinishReason,
+        usage: Usage,
+    },
     Failed(GenerationError),
 }
 

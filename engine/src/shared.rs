@@ -80,7 +80,8 @@ impl Shared {
         let counted = shared.accepted.fetch_update(SeqCst, SeqCst, |accepted| {
             (accepted < shared.accepted_max).then_some(accepted + 1)
         });
-        let full = |accepted: u32| SubmitError::QueueFull { waiting: accepted.saturating_sub(shared.sequences_max) };
+        let full =
+            |accepted: u32| SubmitError::QueueFull { waiting: accepted.saturating_sub(shared.sequences_max) };
         counted.map_err(full)?;
         let place = Place(Arc::clone(shared));
         // Looked at after counting: whoever drains sees either our place taken or us turned away.

@@ -45,7 +45,11 @@ struct Request {
 struct Ending<'a>(&'a Shared);
 
 impl Worker {
-    pub(crate) fn new(forward: Box<dyn ForwardPass>, shared: Arc<Shared>, messages: Receiver<Message>) -> Self {
+    pub(crate) fn new(
+        forward: Box<dyn ForwardPass>,
+        shared: Arc<Shared>,
+        messages: Receiver<Message>,
+    ) -> Self {
         let limits =
             ScheduleLimits { tokens_per_step: forward.tokens_max(), sequences: forward.sequences_max() };
         let schedule = State::new(limits, BlockPool::new(shared.kv_blocks));
@@ -109,7 +113,10 @@ impl Worker {
         for (row, &id) in step.sampled.iter().enumerate() {
             let Some(request) = self.requests.get_mut(&id) else { continue };
             let logits = logits.row(row).ok_or_else(|| {
-                ForwardError::Device(format!("{} sequences wanted logits, got {row} rows", step.sampled.len()))
+                ForwardError::Inconsistent(format!(
+                    "{} sequences wanted logits, got {row} rows",
+                    step.sampled.len()
+                ))
             })?;
             match request.advance(&mut self.sampler, logits, &self.shared.text) {
                 Ok((token, None)) => self.schedule.append(id, token),
@@ -127,7 +134,9 @@ impl Worker {
 
     /// Frees what requests hold whose reader is gone.
     fn forget_cancelled(&mut self) {
-        let gone = |(&id, request): (&SequenceId, &Request)| request.output.is_cancelled().then_some((id, Ok(End::Length)));
+        let gone = |(&id, request): (&SequenceId, &Request)| {
+            request.output.is_cancelled().then_some((id, Ok(End::Length)))
+        };
         let cancelled = self.requests.iter().filter_map(gone).collect();
         self.end(cancelled);
     }

@@ -66,14 +66,23 @@ fn a_fault_in_the_logits_is_an_error_under_every_setting() {
 fn shares_follow_the_filtered_probabilities() {
     const DRAWS: u64 = 20_000;
     let logits = [2.0, 1.0, 0.0, 1.0, -1.0, f32::NEG_INFINITY, 0.5];
-    for (temperature, top_k, top_p) in
-        [(1.0, 0, 1.0), (0.7, 0, 1.0), (1.5, 3, 1.0), (1.0, 0, 0.8), (1.0, 4, 0.9), (2.0, 0, 0.01), (1.0, 99, 1.0)]
-    {
+    for (temperature, top_k, top_p) in [
+        (1.0, 0, 1.0),
+        (0.7, 0, 1.0),
+        (1.5, 3, 1.0),
+        (1.0, 0, 0.8),
+        (1.0, 4, 0.9),
+        (2.0, 0, 0.01),
+        (1.0, 99, 1.0),
+    ] {
         let sampling = Sampling { temperature, top_p, top_k, seed: None };
         let shares = counts(&logits, &sampling, DRAWS);
         for (token, (count, probability)) in shares.iter().zip(expected(&logits, &sampling)).enumerate() {
             let share = *count as f64 / DRAWS as f64;
-            assert!((share - probability).abs() < 0.02, "token {token}: {share} is not {probability}, {sampling:?}");
+            assert!(
+                (share - probability).abs() < 0.02,
+                "token {token}: {share} is not {probability}, {sampling:?}"
+            );
             assert!(probability > 0.0 || *count == 0, "token {token} was filtered, {sampling:?}");
         }
     }
@@ -99,7 +108,10 @@ fn uniform_numbers_are_even_and_differ_by_seed_and_position() {
     }
     // Expected 1000 each with a standard deviation of 31.
     assert!(buckets.iter().all(|count| (850..1150).contains(count)), "{buckets:?}");
-    assert!((0..100).all(|seed| uniform(seed, 5) != uniform(seed + 1, 5) && uniform(seed, 5) != uniform(seed + 1, 4)));
+    assert!(
+        (0..100)
+            .all(|seed| uniform(seed, 5) != uniform(seed + 1, 5) && uniform(seed, 5) != uniform(seed + 1, 4))
+    );
 }
 
 proptest! {

@@ -16,7 +16,10 @@ fn token(id: u64, position: usize) -> u32 {
 #[derive(Clone, Debug)]
 enum Event {
     /// A request of `prompt` tokens that wants `answer` more; both cut to what the pool holds.
-    Arrive { prompt: usize, answer: usize },
+    Arrive {
+        prompt: usize,
+        answer: usize,
+    },
     Step,
     /// The request at this place among all present, counted round, is cancelled.
     Cancel(usize),
@@ -167,7 +170,10 @@ impl Pair {
         self.check_step(&step, &parts);
         if let Some(oldest) = oldest {
             let now = self.reference.running.first().expect("the oldest sequence runs");
-            assert!(now.id == oldest.id && now.computed >= oldest.computed, "the oldest lost work: {oldest:?} {now:?}");
+            assert!(
+                now.id == oldest.id && now.computed >= oldest.computed,
+                "the oldest lost work: {oldest:?} {now:?}"
+            );
         }
         for id in step.sampled {
             let entry = self.reference.running.iter_mut().find(|entry| SequenceId(entry.id) == id).unwrap();
@@ -195,7 +201,11 @@ impl Pair {
                 self.memory.insert(cell(position), token(id, position));
             }
             for position in 0..position + count {
-                assert_eq!(self.memory.get(&cell(position)), Some(&token(id, position)), "cell lost: {id}@{position}");
+                assert_eq!(
+                    self.memory.get(&cell(position)),
+                    Some(&token(id, position)),
+                    "cell lost: {id}@{position}"
+                );
             }
             let entry = self.reference.running.iter().find(|entry| entry.id == id).unwrap();
             assert_eq!(sequence.wants_logits, entry.pending() == 0);

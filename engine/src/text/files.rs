@@ -48,12 +48,17 @@ impl TextFiles {
     /// list of named ones with one called `default`.
     pub(super) fn template_source(&self) -> Result<Option<String>, TextError> {
         if let Some(bytes) = &self.chat_template {
-            let invalid = |error: std::str::Utf8Error| TextError::Invalid { file: CHAT_TEMPLATE, reason: error.to_string() };
+            let invalid = |error: std::str::Utf8Error| TextError::Invalid {
+                file: CHAT_TEMPLATE,
+                reason: error.to_string(),
+            };
             return Ok(Some(std::str::from_utf8(bytes).map_err(invalid)?.to_owned()));
         }
         let config = parse(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())?;
         let found = match &config["chat_template"] {
-            Value::Array(named) => named.iter().find(|entry| entry["name"] == "default").map(|entry| &entry["template"]),
+            Value::Array(named) => {
+                named.iter().find(|entry| entry["name"] == "default").map(|entry| &entry["template"])
+            }
             Value::Null => None,
             other => Some(other),
         };

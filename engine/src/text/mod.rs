@@ -62,12 +62,16 @@ impl Text {
     /// As [`Text::load`], from the files' bytes; `clock` is for templates that write the date.
     pub fn from_files(files: &TextFiles, clock: Clock) -> Result<Self, TextError> {
         let invalid = |reason: String| TextError::Invalid { file: files::TOKENIZER, reason };
-        let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer).map_err(|error| invalid(error.to_string()))?;
+        let mut tokenizer =
+            Tokenizer::from_bytes(&files.tokenizer).map_err(|error| invalid(error.to_string()))?;
         // Some checkpoints ship the settings of their training pipeline, which would cut or fill prompts silently.
         tokenizer.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         tokenizer.with_padding(None);
         let special = SpecialTokens::parse(files, &tokenizer)?;
-        let template = files.template_source()?.map(|source| ChatTemplate::parse(&source, &special, clock)).transpose()?;
+        let template = files
+            .template_source()?
+            .map(|source| ChatTemplate::parse(&source, &special, clock))
+            .transpose()?;
         Ok(Self { tokenizer, template, special })
     }
 

@@ -45,7 +45,10 @@ impl StopMatcher {
 
     /// Where the stop string that is complete first begins.
     fn first_stop(&self) -> Option<usize> {
-        let found = self.stops.iter().filter_map(|stop| self.withheld.find(stop).map(|start| (start + stop.len(), start)));
+        let found = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.withheld.find(stop).map(|start| (start + stop.len(), start)));
         found.min().map(|(_, start)| start)
     }
 

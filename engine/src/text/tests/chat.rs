@@ -24,23 +24,36 @@ fn templates_are_read_as_transformers_reads_them() {
         {{- '<|im_start|>' + message['role'] + '\\n' + message.content.strip() + '<|im_end|>' + '\\n' }}\n\
         {%- endfor %}\n\
         {%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n";
-    let two = prompt(json!([{"role": "system", "content": " be brief "}, {"role": "user", "content": "hello"}]));
+    let two =
+        prompt(json!([{"role": "system", "content": " be brief "}, {"role": "user", "content": "hello"}]));
     assert_eq!(
         render(chatml, &two).unwrap(),
         "<|im_start|>system\nbe brief<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
     );
     let cases = [
-        ("{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ eos_token }}", "<|begin|>hello<|end|>"),
+        (
+            "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ eos_token }}",
+            "<|begin|>hello<|end|>",
+        ),
         ("  {% if true %}\nx\n  {% endif %}\ny", "x\ny"),
         ("{% for m in [1, 2, 3] %}{% if m == 2 %}{% continue %}{% endif %}{{ m }}{% endfor %}", "13"),
         ("{% for m in [1, 2, 3] %}{% if m == 2 %}{% break %}{% endif %}{{ m }}{% endfor %}", "1"),
         ("{{ [1, 2, 3][::-1] | join(',') }}", "3,2,1"),
-        ("{% for k, v in messages[0].items() %}{{ k }}={{ v }};{% endfor %}", "role=user;content=hello;"),
+        ("{% for k, v in {'role': 'user', 'n': 1}.items() %}{{ k }}={{ v }};{% endfor %}", "role=user;n=1;"),
         ("{{ 'a,b'.split(',')[1].upper() }}{{ ' x'.lstrip() }}{{ 'xy'.startswith('x') }}", "Bxtrue"),
-        ("{% set ns = namespace(n=0) %}{% for m in [1, 2] %}{% set ns.n = ns.n + m %}{% endfor %}{{ ns.n }}", "3"),
-        ("{{ {'a': '<&\\'é', 'b': [1, 2.0, none, true]} | tojson }}", "{\"a\": \"<&'é\", \"b\": [1, 2.0, null, true]}"),
+        (
+            "{% set ns = namespace(n=0) %}{% for m in [1, 2] %}{% set ns.n = ns.n + m %}{% endfor %}{{ ns.n }}",
+            "3",
+        ),
+        (
+            "{{ {'a': '<&\\'é', 'b': [1, 2.0, none, true]} | tojson }}",
+            "{\"a\": \"<&'é\", \"b\": [1, 2.0, null, true]}",
+        ),
         ("{{ {'a': [1]} | tojson(indent=2) }}", "{\n  \"a\": [\n    1\n  ]\n}"),
-        ("{% if tools %}t{% endif %}{% if tools is none %}n{% endif %}{% if x is defined %}d{% endif %}", "n"),
+        (
+            "{% if tools %}t{% endif %}{% if tools is none %}n{% endif %}{% if x is defined %}d{% endif %}",
+            "n",
+        ),
         ("a{% generation %}b{%- endgeneration -%} c", "abc"),
         ("{{ strftime_now('%d %b %Y') }}", "22 Aug 2026"),
         ("{{ '<b>' }}", "<b>"),

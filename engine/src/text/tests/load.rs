@@ -51,7 +51,10 @@ fn broken_files_are_named() {
     let tokenizer = bytes(&byte_level());
     assert!(broken(TextFiles::default()).starts_with("tokenizer.json is not valid: "));
     let cut = tokenizer[..tokenizer.len() / 2].to_vec();
-    assert!(broken(TextFiles { tokenizer: cut, ..TextFiles::default() }).starts_with("tokenizer.json is not valid: "));
+    assert!(
+        broken(TextFiles { tokenizer: cut, ..TextFiles::default() })
+            .starts_with("tokenizer.json is not valid: ")
+    );
     let config = TextFiles { tokenizer, tokenizer_config: Some(b"{".to_vec()), ..TextFiles::default() };
     assert!(broken(config).starts_with("tokenizer_config.json is not valid: "));
 }

@@ -45,7 +45,8 @@ fn characters_of_several_bytes_are_not_cut() {
 fn reference(text: &str, stops: &[String]) -> (String, bool) {
     for (end, character) in text.char_indices() {
         let so_far = &text[..end + character.len_utf8()];
-        if let Some(stop) = stops.iter().filter(|stop| so_far.ends_with(*stop)).max_by_key(|stop| stop.len()) {
+        if let Some(stop) = stops.iter().filter(|stop| so_far.ends_with(*stop)).max_by_key(|stop| stop.len())
+        {
             return (so_far[..so_far.len() - stop.len()].to_owned(), true);
         }
     }

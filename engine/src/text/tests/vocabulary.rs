@@ -22,7 +22,8 @@ pub(super) fn byte_level() -> Value {
     let mut names: Vec<String> = printable.filter_map(char::from_u32).map(String::from).collect();
     assert_eq!(names.len(), 256);
     names.extend(MERGES.iter().map(|pair| pair.concat()));
-    let vocab: Map<String, Value> = names.iter().enumerate().map(|(id, name)| (name.clone(), json!(id))).collect();
+    let vocab: Map<String, Value> =
+        names.iter().enumerate().map(|(id, name)| (name.clone(), json!(id))).collect();
     let added = names.len();
     json!({
         "version": "1.0",
@@ -54,7 +55,8 @@ pub(super) fn pieces() -> Value {
     let mut names: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).into();
     names.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
     names.extend(["▁", "▁▁", "a", "b", "▁a", "é", "�", "\n"].map(String::from));
-    let vocab: Map<String, Value> = names.iter().enumerate().map(|(id, name)| (name.clone(), json!(id))).collect();
+    let vocab: Map<String, Value> =
+        names.iter().enumerate().map(|(id, name)| (name.clone(), json!(id))).collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [added_token(0, "<unk>", true), added_token(1, "<s>", true), added_token(2, "</s>", true)],

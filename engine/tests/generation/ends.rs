@@ -1,0 +1,140 @@
+//! I19: however it goes, each accepted request ends once and its blocks are free.
+
+use sparkherd_engine::{Generation, GenerationError, GenerationEvent, SubmitError};
+
+use crate::{
+    Choices,
+    fake::{Fake, Fault, Running, text},
+    read, request, wait_until,
+};
+
+/// A thousand requests of which most are dropped: before they run, in their prompt, or after some events.
+#[test]
+fn an_abort_storm_leaves_no_block_behind() {
+    let engine = Running::start(Fake::new(48, 8, 40), text(true), 256, 2000);
+    let mut choices = Choices(7);
+    let mut open: Vec<Generation> = Vec::new();
+    for index in 0..1000 {
+        let prompt = "x".repeat(1 + choices.below(120) as usize) + &index.to_string();
+        open.push(engine.handle.submit(request(&prompt, 1 + choices.below(60) as u32)).unwrap());
+        match choices.below(4) {
+            0 => drop(open.swap_remove(choices.below(open.len() as u64) as usize)),
+            1 => {
+                let mut generation = open.swap_remove(choices.below(open.len() as u64) as usize);
+                for _ in 0..choices.below(3) {
+                    let event = generation.events.blocking_recv().expect("an event before the end");
+                    if !matches!(event, GenerationEvent::Text(_)) {
+                        break;
+                    }
+                }
+            }
+            2 => {
+                let last = open.len() - 1;
+                drop(open.swap_remove(last));
+            }
+            _ => {}
+        }
+    }
+    for generation in open {
+        assert!(read(generation).end.is_ok());
+    }
+    wait_until("all requests have ended", || engine.handle.is_idle());
+    let stats = engine.handle.stats();
+    assert_eq!((stats.kv_used, stats.running, stats.waiting), (0.0, 0, 0));
+    assert!(read(engine.handle.submit(request("still there?", 9)).unwrap()).end.is_ok());
+}
+
+/// A dropped request is gone in the step after, wherever it was.
+#[test]
+fn a_cancelled_request_frees_its_blocks_in_the_same_step() {
+    let (engine, open) = Running::start_gated(Fake::new(16, 2, 64), 512, 8);
+    let long = engine.handle.submit(request(&"x".repeat(200), 9)).unwrap();
+    wait_until("its prompt is under way", || engine.handle.stats().kv_used > 0.0);
+    drop(long);
+    open.send(()).unwrap();
+    wait_until("its blocks are free", || engine.handle.is_idle());
+    let stats = engine.handle.stats();
+    assert_eq!((stats.kv_used, stats.steps), (0.0, 1));
+}
+
+#[test]
+fn draining_lets_accepted_requests_go_on() {
+    let (engine, open) = Running::start_gated(Fake::new(64, 1, 64), 256, 4);
+    let accepted: Vec<_> = (0..3).map(|_| engine.handle.submit(request("hi", 5)).unwrap()).collect();
+    engine.handle.drain();
+    assert_eq!(engine.handle.submit(request("hi", 5)).unwrap_err(), SubmitError::Draining);
+    assert!(!engine.handle.is_idle());
+    drop(open);
+    assert!(accepted.into_iter().map(read).all(|answer| answer.text.len() == 5 && answer.end.is_ok()));
+    wait_until("the engine is idle", || engine.handle.is_idle());
+    assert_eq!(engine.handle.failed(), None);
+}
+
+#[test]
+fn stopping_ends_what_runs_and_what_waits() {
+    let (mut engine, open) = Running::start_gated(Fake::new(64, 1, 64), 1024, 4);
+    let accepted: Vec<_> = (0..3).map(|_| engine.handle.submit(request("hi", 1000)).unwrap()).collect();
+    engine.handle.stop();
+    drop(open);
+    assert!(engine.join().is_ok());
+    for generation in accepted {
+        assert_eq!(read(generation).end, Err(GenerationError::Draining));
+    }
+    assert_eq!(engine.handle.submit(request("hi", 5)).unwrap_err(), SubmitError::Stopped);
+    assert!(engine.handle.is_idle() && !engine.handle.stats().failed);
+}
+
+/// Running requests and waiting ones fail with the reason, and the engine serves nothing any more.
+fn fails(fault: Fault, reason: &str) {
+    let (mut engine, open) = Running::start_gated(Fake { fault, ..Fake::new(64, 2, 64) }, 256, 4);
+    let accepted: Vec<_> = (0..5).map(|_| engine.handle.submit(request("hi", 50)).unwrap()).collect();
+    drop(open);
+    // The worker's own panic, where there is one, is its thread's result.
+    let _ = engine.join();
+    for generation in accepted {
+        assert_eq!(read(generation).end, Err(GenerationError::Engine(reason.to_owned())));
+    }
+    assert_eq!(engine.handle.failed().as_deref(), Some(reason));
+    assert_eq!(engine.handle.submit(request("hi", 5)).unwrap_err(), SubmitError::Stopped);
+    let stats = engine.handle.stats();
+    assert!(stats.failed && engine.handle.is_idle());
+    assert_eq!((stats.running, stats.waiting, stats.kv_used, stats.last_step_age_ms), (0, 0, 0.0, 0));
+}
+
+#[test]
+fn a_failed_forward_pass_fails_the_engine() {
+    fails(Fault::Fail(4), "device failed: sticky fault");
+}
+
+#[test]
+fn a_panic_in_the_worker_fails_the_engine() {
+    fails(Fault::Panic(4), "the worker panicked");
+}
+
+#[test]
+fn missing_logits_fail_the_engine() {
+    fails(Fault::NoRows, "batch is inconsistent: 2 sequences wanted logits, got 0 rows");
+}
+
+#[test]
+fn logits_that_are_no_numbers_fail_their_request_only() {
+    let bang = 0;
+    let fake = Fake { fault: Fault::NotANumber(bang), ..Fake::new(64, 4, 64) };
+    let engine = Running::start(fake, text(false), 256, 4);
+    let bad = engine.handle.submit(request("stop!", 50)).unwrap();
+    // Three tokens without an exclamation mark, which the hash happens to give.
+    let good = engine.handle.submit(request("go", 3)).unwrap();
+    assert_eq!(read(bad).end, Err(GenerationError::Engine("logit of token 5 is not a number".to_owned())));
+    assert!(read(good).end.is_ok());
+    assert_eq!((engine.handle.failed(), engine.handle.stats().kv_used), (None, 0.0));
+}
+
+#[test]
+fn a_reader_that_falls_behind_is_cancelled_and_told() {
+    let engine = Running::start(Fake::new(64, 4, 128), text(false), 2048, 4);
+    let idle = engine.handle.submit(request("nobody reads this", 2000)).unwrap();
+    wait_until("it is cancelled", || engine.handle.is_idle());
+    assert_eq!(engine.handle.stats().kv_used, 0.0);
+    let answer = read(idle);
+    assert_eq!((answer.text.len(), answer.end), (1024, Err(GenerationError::SlowReader { events: 1024 })));
+}

@@ -1,0 +1,182 @@
+//! A model that is a hash: its logits are a function of all tokens up to here, read back from the blocks they were written
+//! to. A block that is lost, shared or stale gives other tokens, or an error.
+
+use std::sync::{
+    Arc, Mutex,
+    mpsc::{Receiver, Sender, channel},
+};
+
+use serde_json::{Map, Value, json};
+use sparkherd_engine::{
+    Batch, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Logits, Text, text::TextFiles,
+};
+
+pub const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
+
+/// The 94 printable ASCII characters, one token each, and the end-of-sequence token.
+pub const VOCAB: u32 = 95;
+pub const EOS: u32 = 94;
+
+/// What happens in a forward pass beside the arithmetic.
+#[derive(Default)]
+pub enum Fault {
+    #[default]
+    None,
+    /// The step of this number fails.
+    Fail(usize),
+    Panic(usize),
+    /// A sequence whose history holds this token has a NaN among its logits.
+    NotANumber(u32),
+    /// Two sequences get no logits.
+    NoRows,
+}
+
+pub struct Fake {
+    pub tokens_max: usize,
+    pub sequences_max: usize,
+    pub fault: Fault,
+    /// Each step waits for one message, until the sender is gone.
+    pub gate: Option<Receiver<()>>,
+    /// Tokens and sequences of each step.
+    pub steps: Arc<Mutex<Vec<(usize, usize)>>>,
+    memory: Vec<Option<u32>>,
+    logits: Vec<f32>,
+}
+
+impl Fake {
+    pub fn new(tokens_max: usize, sequences_max: usize, kv_blocks: u32) -> Self {
+        Self {
+            tokens_max,
+            sequences_max,
+            fault: Fault::None,
+            gate: None,
+            steps: Arc::default(),
+            memory: vec![None; kv_blocks as usize * BLOCK],
+            logits: Vec::new(),
+        }
+    }
+
+    /// Tokens `0..end` of a sequence, from its blocks.
+    fn history(&self, blocks: &[u32], end: usize) -> Result<Vec<u32>, ForwardError> {
+        let cell =
+            |position: usize| self.memory[blocks[position / BLOCK] as usize * BLOCK + position % BLOCK];
+        (0..end)
+            .map(|position| cell(position).ok_or_else(|| ForwardError::Device(format!("hole at {position}"))))
+            .collect()
+    }
+}
+
+impl ForwardPass for Fake {
+    fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError> {
+        if self.gate.as_ref().is_some_and(|gate| gate.recv().is_err()) {
+            self.gate = None;
+        }
+        let step = {
+            let mut steps = self.steps.lock().unwrap();
+            steps.push((batch.tokens.len(), batch.sequences.len()));
+            steps.len()
+        };
+        match self.fault {
+            Fault::Fail(at) if step == at => return Err(ForwardError::Device("sticky fault".to_owned())),
+            Fault::Panic(at) if step == at => panic!("the test asked for it"),
+            _ => {}
+        }
+        self.logits.clear();
+        let mut tokens = batch.tokens.iter();
+        for sequence in &batch.sequences {
+            let end = (sequence.position + sequence.token_count) as usize;
+            for position in sequence.position as usize..end {
+                let block = sequence.block_table[position / BLOCK] as usize;
+                self.memory[block * BLOCK + position % BLOCK] = tokens.next().copied();
+            }
+            if sequence.wants_logits && !(matches!(self.fault, Fault::NoRows) && batch.sequences.len() == 2) {
+                let history = self.history(&sequence.block_table, end)?;
+                let start = self.logits.len();
+                self.logits.extend((0..VOCAB).map(|token| logit(&history, token)));
+                if matches!(self.fault, Fault::NotANumber(token) if history.contains(&token)) {
+                    self.logits[start + 5] = f32::NAN;
+                }
+            }
+        }
+        assert!(tokens.next().is_none());
+        Ok(Logits { values: &self.logits, vocab_size: VOCAB as usize })
+    }
+
+    fn tokens_max(&self) -> usize {
+        self.tokens_max
+    }
+
+    fn sequences_max(&self) -> usize {
+        self.sequences_max
+    }
+}
+
+/// Between -4 and 4: peaked enough for greedy, flat enough for sampling to vary.
+fn logit(history: &[u32], token: u32) -> f32 {
+    // FNV-1a over the tokens.
+    let hash = history.iter().chain([&token]).fold(0xCBF2_9CE4_8422_2325_u64, |hash, token| {
+        (hash ^ u64::from(*token)).wrapping_mul(0x0100_0000_01B3).rotate_left(23)
+    });
+    ((hash >> 40) as f32 / (1_u64 << 24) as f32) * 8.0 - 4.0
+}
+
+/// A tokenizer of the 94 characters; without `eos`, answers only end by length.
+pub fn text(eos: bool) -> Text {
+    let characters = (0x21..=0x7E_u8).map(|byte| char::from(byte).to_string());
+    let vocab: Map<String, Value> = characters.enumerate().map(|(id, name)| (name, json!(id))).collect();
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
+        "added_tokens": [{
+            "id": EOS, "content": "<eos>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        }],
+        "pre_tokenizer": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+    });
+    let config = if eos { json!({"eos_token_id": EOS}) } else { json!({}) };
+    let files = TextFiles {
+        tokenizer: tokenizer.to_string().into_bytes(),
+        config: Some(config.to_string().into_bytes()),
+        ..TextFiles::default()
+    };
+    Text::from_files(&files, || "2026-08-22T12:00:00[UTC]".parse().unwrap()).unwrap()
+}
+
+/// A started engine; dropping it stops the worker and waits for it.
+pub struct Running {
+    pub handle: EngineHandle,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    pub fn start(fake: Fake, text: Text, context: u32, queue_requests: u32) -> Self {
+        let kv_blocks = u32::try_from(fake.memory.len() / BLOCK).unwrap();
+        let limits = EngineLimits { context, kv_blocks, vocab_size: VOCAB, queue_requests };
+        let (handle, thread) = Engine::start(Box::new(fake), text, limits).unwrap();
+        Self { handle, thread: Some(thread) }
+    }
+
+    /// An engine whose steps each wait for one message, until the sender is dropped; which is, if the test fails, before
+    /// the engine is waited for.
+    pub fn start_gated(fake: Fake, context: u32, queue_requests: u32) -> (Self, Sender<()>) {
+        let (open, gate) = channel();
+        (Self::start(Fake { gate: Some(gate), ..fake }, text(false), context, queue_requests), open)
+    }
+
+    /// Waits for the worker to end by itself.
+    pub fn join(&mut self) -> std::thread::Result<()> {
+        self.thread.take().expect("joined once").join()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the worker panicked");
+        }
+    }
+}
