@@ -1,0 +1,26 @@
+use crate::{
+    backend::{Backend, BackendError, Linear, SiluMultiply, Weight},
+    model::Buffers,
+};
+
+/// `down · (silu(gate · x) ⊙ (up · x))`, without biases.
+#[derive(Clone, Copy, Debug)]
+pub struct GatedFeedForward {
+    /// `[intermediate, hidden]`
+    pub gate: Weight,
+    /// `[intermediate, hidden]`
+    pub up: Weight,
+    /// `[hidden, intermediate]`
+    pub down: Weight,
+}
+
+impl GatedFeedForward {
+    /// From `buffers.normed` back into it.
+    pub fn forward(&self, backend: &mut impl Backend, buffers: &Buffers) -> Result<(), BackendError> {
+        let Buffers { normed, gate, up, .. } = *buffers;
+        backend.linear(Linear { x: normed, weight: self.gate, out: gate })?;
+        backend.linear(Linear { x: normed, weight: self.up, out: up })?;
+        backend.silu_multiply(SiluMultiply { gate, up })?;
+        backend.linear(Linear { x: gate, weight: self.down, out: normed })
+    }
+}

@@ -1,0 +1,259 @@
+//! From a directory to a model that serves: plan the bytes, take exactly those, fill them, compare.
+//!
+//! ```text
+//! directory ─► Checkpoint ─► footprint::plan ─ equal to what was admitted? ─► arenas ─► read, populate ─► ForwardPass
+//! ```
+//!
+//! Nothing is allocated before the plan is known, and nothing of the model afterwards (I18).
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sparkherd_checkpoint::{Architecture, Checkpoint, CheckpointError, ModelConfig};
+use sparkherd_footprint::{
+    BLOCK_TOKENS, Backend as PlatformBackend, Footprint, FootprintError, Platform, Serving, Workspace, plan,
+    workspace,
+};
+use thiserror::Error;
+
+use crate::{
+    backend::{
+        Backend, BackendError, HostMemory, KvShape,
+        arena::{Arena, ArenaError},
+        cpu::{Cpu, Path},
+        oracle::Oracle,
+    },
+    batch::{Batch, ForwardError, ForwardPass, Logits},
+    model::{Buffers, Llama, StepLimits},
+    weights::{ModelDirectory, Placement, PlacementError, ReadError, read},
+};
+
+/// Touched between two reports of progress.
+const POPULATE_CHUNK_BYTES: usize = 64 << 20;
+
+/// What computes. All give the same model.
+#[derive(Clone, Copy, Debug)]
+pub enum BackendChoice {
+    /// Threads and the fastest instructions of this machine.
+    Cpu,
+    /// As `Cpu`, with given instructions: tests compare them.
+    CpuPath(Path),
+    /// Plain loops, for tests.
+    Oracle,
+}
+
+/// What to load and the bytes it was admitted with.
+#[derive(Clone, Debug)]
+pub struct LoadConfig {
+    pub model_dir: PathBuf,
+    pub serving: Serving,
+    pub platform: Platform,
+    /// What the planner and the agent reckoned with.
+    pub footprint: Footprint,
+    pub backend: BackendChoice,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes of tensors read.
+    pub bytes_done: u64,
+    pub bytes_total: u64,
+    /// Bytes of arenas touched.
+    pub held_bytes: u64,
+}
+
+#[derive(Debug, Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Footprint(#[from] FootprintError),
+    #[error(
+        "this checkpoint takes {planned} bytes, it was admitted with {admitted}: plan {plan:?}, admission {admission:?}"
+    )]
+    NotAsAdmitted { planned: u64, admitted: u64, plan: Box<Footprint>, admission: Box<Footprint> },
+    #[error("{arena} arena has {allocated} bytes, the plan says {planned}")]
+    NotAsPlanned { arena: &'static str, allocated: u64, planned: u64 },
+    #[error("this engine computes on the CPU, not on {0:?}")]
+    Platform(PlatformBackend),
+    #[error("{arena} arena of {bytes} bytes does not fit this machine's address space")]
+    TooLarge { arena: &'static str, bytes: u64 },
+    #[error(transparent)]
+    Memory(#[from] ArenaError),
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+}
+
+/// A model whose arenas are full. What it holds does not change any more.
+pub struct LoadedModel {
+    forward: Box<dyn ForwardPass>,
+    checkpoint: Checkpoint,
+    footprint: Footprint,
+    held_bytes: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for LoadedModel {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("LoadedModel")
+            .field("footprint", &self.footprint)
+            .field("held_bytes", &self.held_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LoadedModel {
+    /// Configuration, generation defaults, facts and digest.
+    pub const fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    pub const fn footprint(&self) -> Footprint {
+        self.footprint
+    }
+
+    /// Bytes of arenas touched: weights, keys and values, workspace.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// [`LoadedModel::held_bytes`] for those who outlive the move of the model into its worker.
+    pub fn held_bytes_counter(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.held_bytes)
+    }
+}
+
+impl ForwardPass for LoadedModel {
+    fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError> {
+        self.forward.forward(batch)
+    }
+
+    fn tokens_max(&self) -> usize {
+        self.forward.tokens_max()
+    }
+
+    fn sequences_max(&self) -> usize {
+        self.forward.sequences_max()
+    }
+}
+
+/// Loads a model. `progress` is called from this thread, at most once per 4 MiB read and per 64 MiB touched.
+pub fn load_model(
+    config: &LoadConfig,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<LoadedModel, LoadError> {
+    if config.platform.backend != PlatformBackend::Cpu {
+        return Err(LoadError::Platform(config.platform.backend));
+    }
+    let checkpoint = Checkpoint::read(&ModelDirectory(config.model_dir.clone()))?;
+    let facts = &checkpoint.inspection.facts;
+    let footprint = plan(facts, &config.serving, &config.platform)?;
+    if footprint != config.footprint {
+        return Err(LoadError::NotAsAdmitted {
+            planned: footprint.total_bytes(),
+            admitted: config.footprint.total_bytes(),
+            plan: Box::new(footprint),
+            admission: Box::new(config.footprint),
+        });
+    }
+    let workspace = workspace(facts, &config.serving, &config.platform)?;
+    let placement = Placement::new(&checkpoint.index, &checkpoint.config)?;
+    let kv = kv_shape(&checkpoint.config, &config.serving);
+    let mut memory = HostMemory {
+        weights: map("weights", placement.arena_bytes, footprint.parts.weights_bytes)?,
+        kv: map("kv", kv.bytes() as u64, footprint.parts.kv_bytes)?,
+        workspace: map("workspace", workspace.bytes()?, footprint.parts.workspace_bytes)?,
+    };
+    let held_bytes = Arc::new(AtomicU64::new(0));
+    fill(config, &placement, &mut memory, &held_bytes, progress)?;
+    let model = Model { config: &checkpoint.config, serving: &config.serving, workspace, placement, kv };
+    let forward = match config.backend {
+        BackendChoice::Cpu => model.on(cpu(memory, kv, Path::best(), config)?)?,
+        BackendChoice::CpuPath(path) => model.on(cpu(memory, kv, path, config)?)?,
+        BackendChoice::Oracle => model.on(Oracle::new(memory, kv)?)?,
+    };
+    Ok(LoadedModel { forward, checkpoint, footprint, held_bytes })
+}
+
+/// Maps an arena whose size two sides reckoned independently.
+fn map(arena: &'static str, bytes: u64, planned: u64) -> Result<Arena, LoadError> {
+    if bytes != planned {
+        return Err(LoadError::NotAsPlanned { arena, allocated: bytes, planned });
+    }
+    let bytes = usize::try_from(bytes).map_err(|_| LoadError::TooLarge { arena, bytes })?;
+    Ok(Arena::map(bytes)?)
+}
+
+/// Reads the weights and touches the rest, counting what is held.
+fn fill(
+    config: &LoadConfig,
+    placement: &Placement,
+    memory: &mut HostMemory,
+    held_bytes: &AtomicU64,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(), LoadError> {
+    let bytes_total = placement.tensor_bytes();
+    let mut bytes_done = 0;
+    read(&config.model_dir, placement, &mut memory.weights, &mut |bytes| {
+        bytes_done += bytes;
+        held_bytes.store(bytes_done, Ordering::Relaxed);
+        progress(LoadProgress { bytes_done, bytes_total, held_bytes: bytes_done });
+    })?;
+    // The padding between tensors shares their pages.
+    held_bytes.store(placement.arena_bytes, Ordering::Relaxed);
+    for arena in [&mut memory.kv, &mut memory.workspace] {
+        arena.populate(POPULATE_CHUNK_BYTES, &mut |bytes| {
+            let held_bytes = held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            progress(LoadProgress { bytes_done, bytes_total, held_bytes });
+        });
+    }
+    Ok(())
+}
+
+fn kv_shape(config: &ModelConfig, serving: &Serving) -> KvShape {
+    KvShape {
+        layers: config.layers as usize,
+        blocks: (serving.kv_tokens / u64::from(BLOCK_TOKENS)) as usize,
+        kv_heads: config.kv_heads as usize,
+        head_dim: config.head_dim as usize,
+        dtype: serving.kv_dtype,
+    }
+}
+
+fn cpu(memory: HostMemory, kv: KvShape, path: Path, config: &LoadConfig) -> Result<Cpu, BackendError> {
+    Cpu::new(memory, kv, path, config.platform.threads as usize)
+}
+
+struct Model<'a> {
+    config: &'a ModelConfig,
+    serving: &'a Serving,
+    workspace: Workspace,
+    placement: Placement,
+    kv: KvShape,
+}
+
+impl Model<'_> {
+    fn on<B: Backend + 'static>(&self, backend: B) -> Result<Box<dyn ForwardPass>, LoadError> {
+        let limits = StepLimits {
+            tokens: self.workspace.tokens as usize,
+            sequences: self.workspace.sequences as usize,
+            context: self.serving.context as usize,
+            blocks: self.kv.blocks,
+        };
+        let buffers = Buffers::new(&self.workspace);
+        match self.config.architecture {
+            Architecture::Llama => {
+                Ok(Box::new(Llama::new(backend, self.config, self.placement.weights(), buffers, limits)?))
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Llama 2, 3.x and what shares their form: pre-normalisation, grouped-query attention, gated feed-forward.
+
+use sparkherd_checkpoint::ModelConfig;
+
+use super::{Buffers, Step, StepLimits};
+use crate::{
+    backend::{Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, Linear, RmsNorm, Weight},
+    batch::{Batch, ForwardError, ForwardPass, Logits},
+    layers::{AttentionLayer, GatedFeedForward, RotaryEmbedding},
+    weights::{PlacementError, UnclaimedWeights},
+};
+
+#[derive(Clone, Copy, Debug)]
+struct Layer {
+    /// `[hidden]`
+    attention_norm: Weight,
+    attention: AttentionLayer,
+    /// `[hidden]`
+    feed_forward_norm: Weight,
+    feed_forward: GatedFeedForward,
+}
+
+/// A loaded model on a backend.
+#[derive(Debug)]
+pub struct Llama<B> {
+    backend: B,
+    /// `[vocabulary, hidden]`
+    embedding: Weight,
+    layers: Vec<Layer>,
+    /// `[hidden]`
+    norm: Weight,
+    /// `[vocabulary, hidden]`; the embedding itself where the checkpoint ties them.
+    head: Weight,
+    epsilon: f32,
+    rope: RotaryEmbedding,
+    /// One position's rotation on its way to the backend.
+    rotation: Vec<f32>,
+    buffers: Buffers,
+    limits: StepLimits,
+    step: Step,
+}
+
+impl<B: Backend> Llama<B> {
+    /// Takes every weight of the architecture; none may be left.
+    pub fn new(
+        backend: B,
+        config: &ModelConfig,
+        mut weights: UnclaimedWeights,
+        buffers: Buffers,
+        limits: StepLimits,
+    ) -> Result<Self, PlacementError> {
+        let embedding = weights.take("model.embed_tokens.weight")?;
+        let layers = (0..config.layers as usize)
+            .map(|index| Layer::take(index, &mut weights))
+            .collect::<Result<_, _>>()?;
+        let norm = weights.take("model.norm.weight")?;
+        let head = if config.tie_word_embeddings { embedding } else { weights.take("lm_head.weight")? };
+        weights.finish()?;
+        let rope = RotaryEmbedding::new(&config.rope, config.head_dim as usize);
+        Ok(Self {
+            backend,
+            embedding,
+            layers,
+            norm,
+            head,
+            epsilon: config.rms_norm_eps as f32,
+            rotation: vec![0.0; rope.head_dim()],
+            rope,
+            buffers,
+            limits,
+            step: Step::new(limits),
+        })
+    }
+
+    fn run(&mut self, tokens: &[u32], buffers: &Buffers) -> Result<(), BackendError> {
+        let Buffers { residual, normed, rotations, last_hidden, logits, .. } = *buffers;
+        let (backend, step, epsilon) = (&mut self.backend, &self.step, self.epsilon);
+        for (row, position) in step.positions().iter().enumerate() {
+            self.rope.rotation(*position, &mut self.rotation);
+            backend.write(rotations.row(row), &self.rotation)?;
+        }
+        backend.embed(Embed { tokens, table: self.embedding, out: residual })?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let weight = layer.attention_norm;
+            if index == 0 {
+                backend.rms_norm(RmsNorm { x: residual, weight, epsilon, out: normed })?;
+            } else {
+                backend.add_rms_norm(AddRmsNorm { residual, x: normed, weight, epsilon })?;
+            }
+            layer.attention.forward(backend, buffers, step)?;
+            let weight = layer.feed_forward_norm;
+            backend.add_rms_norm(AddRmsNorm { residual, x: normed, weight, epsilon })?;
+            layer.feed_forward.forward(backend, buffers)?;
+        }
+        if step.wanted_rows().is_empty() {
+            return Ok(());
+        }
+        backend.add(Add { x: residual, delta: normed })?;
+        backend.gather_rows(GatherRows { x: residual, rows: step.wanted_rows(), out: last_hidden })?;
+        let normed = normed.first(last_hidden.rows);
+        backend.rms_norm(RmsNorm { x: last_hidden, weight: self.norm, epsilon, out: normed })?;
+        backend.linear(Linear { x: normed, weight: self.head, out: logits })
+    }
+}
+
+impl Layer {
+    fn take(index: usize, weights: &mut UnclaimedWeights) -> Result<Self, PlacementError> {
+        let mut take = |name: &str| weights.take(&format!("model.layers.{index}.{name}.weight"));
+        Ok(Self {
+            attention_norm: take("input_layernorm")?,
+            attention: AttentionLayer {
+                index,
+                query: take("self_attn.q_proj")?,
+                key: take("self_attn.k_proj")?,
+                value: take("self_attn.v_proj")?,
+                output: take("self_attn.o_proj")?,
+            },
+            feed_forward_norm: take("post_attention_layernorm")?,
+            feed_forward: GatedFeedForward {
+                gate: take("mlp.gate_proj")?,
+                up: take("mlp.up_proj")?,
+                down: take("mlp.down_proj")?,
+            },
+        })
+    }
+}
+
+impl<B: Backend> ForwardPass for Llama<B> {
+    fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError> {
+        let device = |error: BackendError| ForwardError::Device(error.to_string());
+        self.step.fill(batch)?;
+        let vocab_size = self.embedding.rows;
+        if let Some(token) = batch.tokens.iter().find(|token| **token as usize >= vocab_size) {
+            let what = format!("token {token} is not below the vocabulary size {vocab_size}");
+            return Err(ForwardError::Inconsistent(what));
+        }
+        let buffers = self.buffers.for_step(batch.tokens.len(), self.step.wanted_rows().len());
+        if !batch.tokens.is_empty() {
+            self.run(&batch.tokens, &buffers).map_err(device)?;
+        }
+        Ok(Logits { values: self.backend.read(buffers.logits).map_err(device)?, vocab_size })
+    }
+
+    fn tokens_max(&self) -> usize {
+        self.limits.tokens
+    }
+
+    fn sequences_max(&self) -> usize {
+        self.limits.sequences
+    }
+}

@@ -1,0 +1,116 @@
+use sparkherd_footprint::BLOCK_TOKENS;
+
+use super::StepLimits;
+use crate::{
+    backend::SequenceRows,
+    batch::{Batch, BatchSequence, ForwardError},
+};
+
+/// A checked batch as rows: which position and which slot of the pool each has. Its room is taken once, at load.
+#[derive(Debug)]
+pub struct Step {
+    limits: StepLimits,
+    positions: Vec<u32>,
+    slots: Vec<u32>,
+    sequences: Vec<SequenceRows>,
+    block_tables: Vec<u32>,
+    wanted_rows: Vec<u32>,
+}
+
+impl Step {
+    pub fn new(limits: StepLimits) -> Self {
+        let blocks_per_sequence = limits.context.div_ceil(BLOCK_TOKENS as usize);
+        Self {
+            limits,
+            positions: Vec::with_capacity(limits.tokens),
+            slots: Vec::with_capacity(limits.tokens),
+            sequences: Vec::with_capacity(limits.sequences),
+            block_tables: Vec::with_capacity(limits.sequences * blocks_per_sequence),
+            wanted_rows: Vec::with_capacity(limits.sequences),
+        }
+    }
+
+    /// Takes in a batch, or says what is wrong with it.
+    pub fn fill(&mut self, batch: &Batch) -> Result<(), ForwardError> {
+        let (tokens, sequences) = (batch.tokens.len(), batch.sequences.len());
+        if tokens > self.limits.tokens || sequences > self.limits.sequences {
+            return Err(ForwardError::BatchTooLarge {
+                tokens,
+                sequences,
+                tokens_max: self.limits.tokens,
+                sequences_max: self.limits.sequences,
+            });
+        }
+        self.positions.clear();
+        self.slots.clear();
+        self.sequences.clear();
+        self.block_tables.clear();
+        self.wanted_rows.clear();
+        let counted: u64 = batch.sequences.iter().map(|sequence| u64::from(sequence.token_count)).sum();
+        if counted != tokens as u64 {
+            return Err(inconsistent(format!("sequences count {counted} tokens, the batch has {tokens}")));
+        }
+        batch.sequences.iter().try_for_each(|sequence| self.push(sequence))
+    }
+
+    fn push(&mut self, sequence: &BatchSequence) -> Result<(), ForwardError> {
+        let (position, rows) = (sequence.position as usize, sequence.token_count as usize);
+        let first_row = self.positions.len();
+        if rows == 0 {
+            return Err(inconsistent("a sequence has no tokens".to_owned()));
+        }
+        let end = position + rows;
+        if end > self.limits.context {
+            return Err(inconsistent(format!(
+                "a sequence reaches position {end}, the context is {}",
+                self.limits.context
+            )));
+        }
+        let needed = end.div_ceil(BLOCK_TOKENS as usize);
+        let blocks = sequence.block_table.get(..needed).ok_or_else(|| {
+            inconsistent(format!("{end} tokens need {needed} blocks, got {}", sequence.block_table.len()))
+        })?;
+        if let Some(block) = blocks.iter().find(|block| **block as usize >= self.limits.blocks) {
+            return Err(inconsistent(format!("block {block} is beyond the pool of {}", self.limits.blocks)));
+        }
+        self.sequences.push(SequenceRows { first_row, rows, position, first_block: self.block_tables.len() });
+        self.block_tables.extend_from_slice(blocks);
+        for position in sequence.position..sequence.position + sequence.token_count {
+            self.positions.push(position);
+            self.slots
+                .push(blocks[(position / BLOCK_TOKENS) as usize] * BLOCK_TOKENS + position % BLOCK_TOKENS);
+        }
+        if sequence.wants_logits {
+            self.wanted_rows.push((first_row + rows - 1) as u32);
+        }
+        Ok(())
+    }
+
+    /// Position of each row.
+    pub fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+
+    /// Place of each row in the pool: block · 16 + place in the block.
+    pub fn slots(&self) -> &[u32] {
+        &self.slots
+    }
+
+    pub fn sequences(&self) -> &[SequenceRows] {
+        &self.sequences
+    }
+
+    /// The sequences' blocks one after the other.
+    pub fn block_tables(&self) -> &[u32] {
+        &self.block_tables
+    }
+
+    /// Last rows of the sequences that want logits.
+    pub fn wanted_rows(&self) -> &[u32] {
+        &self.wanted_rows
+    }
+}
+
+fn inconsistent(what: String) -> ForwardError {
+    ForwardError::Inconsistent(what)
+}

@@ -1,0 +1,13 @@
+//! A checkpoint's tensors, from files into one arena.
+//!
+//! ```text
+//! TensorIndex ─ claim ─► placed: (file, offset) ─► (arena offset) ─► read by a few threads ─► Weight by name
+//! ```
+
+mod directory;
+mod placement;
+mod read;
+
+pub use directory::ModelDirectory;
+pub use placement::{PlacedTensor, Placement, PlacementError, UnclaimedWeights};
+pub use read::{ReadError, read};
