@@ -12,7 +12,7 @@ use crate::toolchain::repository;
 
 /// Namespace of the operator, the agents and their Leases.
 pub const NAMESPACE: &str = "sparkherd-system";
-/// Name of the release, of which the names of ServiceAccounts are made.
+/// Name of the release, of which the names of service accounts are made.
 pub const RELEASE: &str = "sparkherd";
 
 /// Helm with one identity, and a home of its own.
@@ -43,13 +43,17 @@ impl Helm {
     /// The manifests, rendered without a cluster.
     pub fn template(&self, values: &Value) -> Result<String> {
         let namespace = format!("--namespace={NAMESPACE}");
-        self.run(&["template", RELEASE, &chart(), &namespace, "--kube-version=1.34.0", "--values=-"], Some(values))
+        self.run(
+            &["template", RELEASE, &chart(), &namespace, "--kube-version=1.34.0", "--values=-"],
+            Some(values),
+        )
     }
 
     /// Installs or upgrades the release.
     pub fn install(&self, values: &Value) -> Result<String> {
         let namespace = format!("--namespace={NAMESPACE}");
-        let arguments = ["upgrade", "--install", "--create-namespace", RELEASE, &chart(), &namespace, "--values=-"];
+        let arguments =
+            ["upgrade", "--install", "--create-namespace", RELEASE, &chart(), &namespace, "--values=-"];
         self.run(&arguments, Some(values))
     }
 
@@ -77,7 +81,8 @@ impl Helm {
         let _ = stdin.write_all(values.as_bytes());
         drop(stdin);
         let output = child.wait_with_output()?;
-        let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (said, complaint) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "helm {}: {}{}", arguments[0], complaint.trim(), said.trim());
         Ok(said.into_owned())
     }

@@ -11,7 +11,7 @@ use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
 /// For a whole answer: a CPU that also compiles is slow, and a hang must still end the test.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(300);
+const ANSWER_DEADLINE: Duration = Duration::from_mins(5);
 
 /// One published engine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,8 @@ pub async fn endpoints(client: &kube::Client, namespace: &str, service: &str) ->
     for slice in slices.list(&of_service).await? {
         let port = slice.ports.iter().flatten().find_map(|port| port.port).context("slice without a port")?;
         for endpoint in slice.endpoints {
-            let address: IpAddr = endpoint.addresses.first().context("endpoint without an address")?.parse()?;
+            let address: IpAddr =
+                endpoint.addresses.first().context("endpoint without an address")?.parse()?;
             let ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
             let address = SocketAddr::new(address, u16::try_from(port)?);
             found.push(Endpoint { address, node: endpoint.node_name.unwrap_or_default(), ready });
@@ -46,7 +47,7 @@ pub struct Answer {
     pub finish_reason: String,
 }
 
-/// Speaks the OpenAI API to one endpoint.
+/// Speaks the `OpenAI` API to one endpoint.
 #[derive(Debug, Clone)]
 pub struct ChatClient {
     http: reqwest::Client,

@@ -20,7 +20,7 @@ use crate::toolchain::Toolchain;
 use crate::wait::{self, Seen};
 
 /// It takes about three seconds; a machine that compiles at the same time gets much longer.
-const READY_DEADLINE: Duration = Duration::from_secs(180);
+const READY_DEADLINE: Duration = Duration::from_mins(3);
 /// Logs of earlier runs that are kept, for whoever asks why a test failed.
 const LOG_FOLDERS_KEPT: usize = 8;
 
@@ -28,13 +28,12 @@ const LOG_FOLDERS_KEPT: usize = 8;
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
  "rules": [{"level": "Metadata"}]}"#;
 
-/// A running control plane. Dropping it stops it and removes what it made.
+/// A control plane, with a place for the processes of a run. Dropping it ends those and removes what was made.
 #[derive(Debug)]
 pub struct Cluster {
     // First, so that the processes are dead when they are dropped.
     pub teardown: Teardown,
     pub network: Network,
-    pub server: Server,
     /// Kubeconfig of an administrator.
     pub kubeconfig: PathBuf,
     /// Folder for what the run writes; removed with the cluster.
@@ -48,9 +47,7 @@ pub struct Cluster {
 impl Cluster {
     pub async fn start(toolchain: Toolchain, progress: Progress<'_>) -> Result<Self> {
         let teardown = Teardown::start()?;
-        let work = tempfile::Builder::new().prefix(PREFIX).tempdir()?.keep();
-        teardown.directory(&work)?;
-        let logs = log_folder(&toolchain.target, &work)?;
+        let (work, logs) = folders(&toolchain.target, &teardown)?;
         let network = Network::start(&teardown, progress)?;
         let url = SocketAddr::new(network.api_address(), free_port(network.api_address())?);
         let server = Server {
@@ -58,11 +55,20 @@ impl Cluster {
             certificate_authority: work.join("certificates/apiserver.crt"),
         };
         let kubeconfig = work.join("admin.kubeconfig");
-        let processes = Vec::new();
-        let mut cluster = Self { teardown, network, server, kubeconfig, work, logs, toolchain, processes };
-        cluster.start_control_plane(url).await?;
-        progress(&format!("Kubernetes answers at {}", cluster.server.url));
+        let mut cluster =
+            Self { teardown, network, kubeconfig, work, logs, toolchain, processes: Vec::new() };
+        cluster.start_control_plane(url, &server).await?;
+        progress(&format!("Kubernetes answers at {}", server.url));
         Ok(cluster)
+    }
+
+    /// A cluster that is there already. Our processes run on this machine's own address, which its nodes need to
+    /// reach only if they are to use the models.
+    pub fn existing(toolchain: Toolchain, kubeconfig: &Path) -> Result<Self> {
+        let teardown = Teardown::start()?;
+        let (work, logs) = folders(&toolchain.target, &teardown)?;
+        let (network, kubeconfig) = (Network::shared()?, kubeconfig.to_owned());
+        Ok(Self { teardown, network, kubeconfig, work, logs, toolchain, processes: Vec::new() })
     }
 
     /// An administrator's client.
@@ -85,15 +91,15 @@ impl Cluster {
         program.start(&self.logs, &self.teardown)
     }
 
-    async fn start_control_plane(&mut self, url: SocketAddr) -> Result<()> {
-        self.write_secrets()?;
+    async fn start_control_plane(&mut self, url: SocketAddr, server: &Server) -> Result<()> {
+        self.write_secrets(server)?;
         let etcd_url = self.start_etcd()?;
         self.start_apiserver(url, &etcd_url)?;
-        wait::until("the API server", READY_DEADLINE, async || self.look_ready().await).await?;
+        wait::until("the API server", READY_DEADLINE, async || self.look_ready(server).await).await?;
         let controllers = self
             .kubernetes_program("kube-controller-manager")
             .arg(flag("kubeconfig", &self.kubeconfig))
-            .arg(flag("root-ca-file", &self.server.certificate_authority))
+            .arg(flag("root-ca-file", &server.certificate_authority))
             .arg(flag("service-account-private-key-file", self.work.join("service-account.key")))
             .args(["--use-service-account-credentials=true", "--leader-elect=false", "--secure-port=0"]);
         let process = self.spawn(&controllers)?;
@@ -101,11 +107,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// The administrator's token, the key that signs the tokens of ServiceAccounts, and the audit policy.
-    fn write_secrets(&self) -> Result<()> {
+    /// The administrator's token, the key that signs the tokens of service accounts, and the audit policy.
+    fn write_secrets(&self, server: &Server) -> Result<()> {
         let token = random_token()?;
         fs::write(self.work.join("tokens.csv"), format!("{token},admin,admin,\"system:masters\"\n"))?;
-        kubeconfig::write(&self.kubeconfig, &self.server, "admin", &token)?;
+        kubeconfig::write(&self.kubeconfig, server, "admin", &token)?;
         let made = Command::new(&self.toolchain.localkube).arg("service-account-key").output()?;
         ensure!(made.status.success(), "localkube: {}", String::from_utf8_lossy(&made.stderr));
         fs::write(self.work.join("service-account.key"), made.stdout)?;
@@ -160,13 +166,13 @@ impl Cluster {
         Program::new(name, &self.toolchain.localkube).arg(name)
     }
 
-    async fn look_ready(&mut self) -> Result<Seen<()>> {
+    async fn look_ready(&mut self, server: &Server) -> Result<Seen<()>> {
         for process in &mut self.processes {
             if let Err(ended) = process.expect_running() {
                 return Ok(Seen::Never(ended.to_string()));
             }
         }
-        if !self.server.certificate_authority.is_file() {
+        if !server.certificate_authority.is_file() {
             return Ok(Seen::NotYet("no certificate yet".into()));
         }
         let readyz = kube::api::Request::new("").get("readyz", &kube::api::GetParams::default())?;
@@ -184,6 +190,14 @@ fn random_token() -> Result<String> {
     let mut bytes = [0_u8; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+/// One for what dies with the run, one for its logs.
+fn folders(target: &Path, teardown: &Teardown) -> Result<(PathBuf, PathBuf)> {
+    let work = tempfile::Builder::new().prefix(PREFIX).tempdir()?.keep();
+    teardown.directory(&work)?;
+    let logs = log_folder(target, &work)?;
+    Ok((work, logs))
 }
 
 /// A folder in the target directory that bears the run's name; the oldest of earlier runs go.

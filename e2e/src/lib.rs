@@ -12,6 +12,9 @@
 //!     │
 //! node       Node objects, node-bound tokens            process    operator and agents
 //!     │
+//!     │
+//! lab        all of it together: the chart installed, an operator, fake Sparks with their agents
+//!     │
 //! client     HTTP to a published endpoint               wait       poll a condition until a deadline
 //! ```
 //!
@@ -23,6 +26,7 @@ pub mod client;
 pub mod cluster;
 pub mod kubeconfig;
 pub mod kubectl;
+pub mod lab;
 pub mod network;
 pub mod node;
 pub mod process;

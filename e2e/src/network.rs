@@ -61,9 +61,16 @@ impl Network {
         if rustix::process::geteuid().is_root() {
             match claim_bridge(teardown) {
                 Ok(layout) => return Ok(Self { layout }),
-                Err(error) => progress(&format!("no network namespaces here ({error:#}): all on the host's address")),
+                Err(error) => {
+                    progress(&format!("no network namespaces here ({error:#}): all on the host's address"));
+                }
             }
         }
+        Self::shared()
+    }
+
+    /// Everything on the host's own address.
+    pub fn shared() -> Result<Self> {
         Ok(Self { layout: Layout::Shared { host: host_address()? } })
     }
 

@@ -22,9 +22,14 @@ pub async fn create(client: &kube::Client, name: &str) -> Result<Node> {
     created.with_context(|| format!("failed to create Node {name}"))
 }
 
-/// A token of this ServiceAccount, as a Pod on `node` would have it: the API server puts the node's name into what
+/// A token of this service account, as a Pod on `node` would have it: the API server puts the node's name into what
 /// admission sees of the user, and the token dies with the Node.
-pub async fn token(client: &kube::Client, namespace: &str, account: &str, node: Option<&Node>) -> Result<String> {
+pub async fn token(
+    client: &kube::Client,
+    namespace: &str,
+    account: &str,
+    node: Option<&Node>,
+) -> Result<String> {
     let bound_object_ref = node.map(|node| BoundObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Node".to_owned()),

@@ -16,7 +16,7 @@ use crate::teardown::Teardown;
 const LOG_TAIL_LINES: usize = 20;
 
 /// What to start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Program {
     name: String,
     path: PathBuf,
@@ -156,7 +156,8 @@ mod tests {
     fn kill_returns_when_it_is_dead() {
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
         let teardown = Teardown::start().unwrap();
-        let mut process = Program::new("sleeper", "sleep").arg("600").start(folder.path(), &teardown).unwrap();
+        let mut process =
+            Program::new("sleeper", "sleep").arg("600").start(folder.path(), &teardown).unwrap();
         process.expect_running().unwrap();
         process.kill().unwrap();
         assert!(!Path::new(&format!("/proc/{}", process.pid())).exists());

@@ -25,7 +25,11 @@ pub struct Teardown {
 impl Teardown {
     pub fn start() -> Result<Self> {
         let mut shell = Command::new("sh");
-        shell.args(["-c", SCRIPT, "teardown"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        shell
+            .args(["-c", SCRIPT, "teardown"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // Its own group, so that a Ctrl-C at the terminal reaches only the owner.
         let mut shell = shell.process_group(0).spawn().context("failed to run sh")?;
         let list = Mutex::new(shell.stdin.take());

@@ -71,7 +71,9 @@ pub fn repository() -> PathBuf {
 fn target_directory() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let found = executable.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
-    found.map(Path::to_owned).with_context(|| format!("{} is not in a target directory", executable.display()))
+    found
+        .map(Path::to_owned)
+        .with_context(|| format!("{} is not in a target directory", executable.display()))
 }
 
 /// `target/debug`, or what the profile in use is called.
@@ -100,7 +102,10 @@ fn build_localkube(cache: &Path, progress: Progress) -> Result<PathBuf> {
     // Linked beside its final name: a build that was cut off leaves nothing that looks finished.
     let partial = cache.join("localkube.partial");
     let mut go = go_command();
-    go.current_dir(&module).args(["build", "-v", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(&partial).arg(".");
+    go.current_dir(&module)
+        .args(["build", "-v", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .arg(&partial)
+        .arg(".");
     run_go(go, "Kubernetes", progress)?;
     fs::rename(&partial, &binary)?;
     Ok(binary)
@@ -151,7 +156,9 @@ fn run_go(mut go: Command, what: &str, progress: Progress) -> Result<()> {
         if last.elapsed() >= PROGRESS_EVERY {
             last = Instant::now();
             let seconds = started.elapsed().as_secs();
-            progress(&format!("{what}: {downloads} modules fetched, {packages} packages compiled, {seconds} s"));
+            progress(&format!(
+                "{what}: {downloads} modules fetched, {packages} packages compiled, {seconds} s"
+            ));
         }
     }
     let status = child.wait()?;

@@ -19,7 +19,11 @@ pub enum Seen<T> {
 }
 
 /// Looks until `look` is done. An error of `look` counts as "not yet": a server that starts refuses connections.
-pub async fn until<T>(what: &str, deadline: Duration, mut look: impl AsyncFnMut() -> Result<Seen<T>>) -> Result<T> {
+pub async fn until<T>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl AsyncFnMut() -> Result<Seen<T>>,
+) -> Result<T> {
     let started = Instant::now();
     loop {
         let state = match look().await {
@@ -54,14 +58,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_missed_deadline_tells_the_last_state() {
-        let error = until_true("rain", Duration::ZERO, async || Ok((false, "blue sky".into()))).await.unwrap_err();
+        let error =
+            until_true("rain", Duration::ZERO, async || Ok((false, "blue sky".into()))).await.unwrap_err();
         assert_eq!(error.to_string(), "waited 0 s for rain; last seen: blue sky");
     }
 
     #[tokio::test]
     async fn an_error_on_the_way_is_not_the_end() {
         let mut looks = 0;
-        let value = until("the third look", Duration::from_secs(60), async || {
+        let value = until("the third look", Duration::from_mins(1), async || {
             looks += 1;
             match looks {
                 1 => bail!("connection refused"),

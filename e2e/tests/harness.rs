@@ -15,14 +15,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use serde_json::json;
 
-const DEADLINE: Duration = Duration::from_secs(120);
-
-fn say(line: &str) {
-    println!("{line}");
-}
+const DEADLINE: Duration = Duration::from_mins(2);
 
 #[tokio::test]
 async fn a_cluster_serves_and_leaves_nothing_behind() -> Result<()> {
+    let say = |line: &str| println!("{line}");
     let cluster = Cluster::start(Toolchain::prepare_kubernetes(&say)?, &say).await?;
     objects_live_and_die(&cluster).await?;
     a_token_names_its_node(&cluster).await?;
@@ -68,9 +65,11 @@ async fn a_token_names_its_node(cluster: &Cluster) -> Result<()> {
     let spark = node::create(&client, "spark-1").await?;
     let token = node::token(&client, "default", "agent", Some(&spark)).await?;
     let file = cluster.work.join("agent.kubeconfig");
-    kubeconfig::write(&file, &cluster.server, "agent", &token)?;
+    kubeconfig::write_for(&file, &cluster.kubeconfig, &token)?;
     let agent = kubeconfig::client(&file).await?;
-    let review = Api::<SelfSubjectReview>::all(agent).create(&PostParams::default(), &Default::default()).await?;
+    let review = Api::<SelfSubjectReview>::all(agent)
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await?;
     let user = review.status.and_then(|status| status.user_info).unwrap_or_default();
     assert_eq!(user.username.as_deref(), Some("system:serviceaccount:default:agent"));
     let node_names = user.extra.unwrap_or_default().remove("authentication.kubernetes.io/node-name");

@@ -51,7 +51,8 @@ pub fn metadata() -> Result<Metadata> {
 
 /// Names of all packages that this one is built from, itself included.
 pub fn dependencies(package: &str) -> Result<Vec<String>> {
-    let arguments = ["tree", "--locked", "--package", package, "--edges=normal", "--prefix=none", "--format={p}"];
+    let arguments =
+        ["tree", "--locked", "--package", package, "--edges=normal", "--prefix=none", "--format={p}"];
     let tree = output(&arguments)?;
     let names = tree.lines().filter_map(|line| line.split_whitespace().next());
     let mut names: Vec<String> = names.map(str::to_owned).collect();

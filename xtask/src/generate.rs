@@ -22,7 +22,10 @@ pub fn run(check: bool) -> Result<()> {
             return Ok(());
         }
         let list: Vec<String> = stale.iter().map(|path| path.display().to_string()).collect();
-        bail!("not what the code says: {}; run `cargo xtask generate` and commit the result", list.join(", "));
+        bail!(
+            "not what the code says: {}; run `cargo xtask generate` and commit the result",
+            list.join(", ")
+        );
     }
     fs::create_dir_all(root.join(FOLDER))?;
     for path in stale {

@@ -158,7 +158,9 @@ mod tests {
             ("gpu", Outcome::Skipped("no GPU".into())),
         ];
         let text = summary(&outcomes);
-        for line in ["format     passed   0.1 min", "unit       FAILED   1.5 min", "gpu        skipped  no GPU"] {
+        for line in
+            ["format     passed   0.1 min", "unit       FAILED   1.5 min", "gpu        skipped  no GPU"]
+        {
             assert!(text.contains(line), "{line} not in {text}");
         }
     }

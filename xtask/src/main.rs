@@ -1,5 +1,5 @@
 //! `cargo xtask`: everything a developer or CI does that is more than one cargo command.
-#![expect(clippy::print_stdout, reason = "it talks to the person who ran it")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who ran it")]
 
 mod cargo;
 mod checkout;
@@ -7,7 +7,8 @@ mod generate;
 mod ladder;
 mod tidy;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -38,10 +39,17 @@ enum Command {
     Tidy,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
         Command::Test { fast, only } => ladder::run(fast, only.as_deref()),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

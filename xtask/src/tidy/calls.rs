@@ -7,7 +7,8 @@ use crate::checkout::TextFile;
 use crate::tidy::source::{code_only, without_tests};
 
 /// Crates that decide and compute, and neither see nor touch the world.
-const PURE: [&str; 5] = ["checkpoint/src", "footprint/src", "protocol/src", "operator/planner/src", "crds/src"];
+const PURE: [&str; 5] =
+    ["checkpoint/src", "footprint/src", "protocol/src", "operator/planner/src", "crds/src"];
 /// Programs for people and tests: they read flags, environment and files themselves.
 const PROGRAMS: [&str; 3] = ["cli", "xtask", "e2e"];
 
@@ -76,7 +77,8 @@ fn is_in_scope(path: &Path, scope: Scope) -> bool {
 
 /// Tests are in `tests/` folders and `tests.rs`, or inline under `#[cfg(test)]`; build scripts are not shipped.
 fn is_test(path: &Path) -> bool {
-    let in_folder = path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "benches");
+    let in_folder =
+        path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "benches");
     in_folder || path.ends_with("tests.rs") || path.ends_with("build.rs")
 }
 
@@ -98,7 +100,8 @@ mod tests {
 
     #[test]
     fn an_offence_names_its_line_and_the_way_out() {
-        let text = "\n#[cfg(test)]\nmod tests { fn f() { std::env::var(\"A\"); } }\nfn g() { std::env::var(\"B\") }";
+        let text =
+            "\n#[cfg(test)]\nmod tests { fn f() { std::env::var(\"A\"); } }\nfn g() { std::env::var(\"B\") }";
         let found = offences_of("agent/src/lib.rs", text);
         assert_eq!(found, ["agent/src/lib.rs:4: env::var: environment is read in cli and passed in"]);
         assert!(offences_of("cli/src/main.rs", text).is_empty());

@@ -19,7 +19,8 @@ pub fn offences() -> Result<Vec<String>> {
     for pure in PURE_CRATES {
         let built_from = cargo::dependencies(pure)?;
         let worldly = WORLD.iter().filter(|name| built_from.iter().any(|found| found == *name));
-        offences.extend(worldly.map(|name| format!("{pure} is pure, and {name} is among what it is built from")));
+        offences
+            .extend(worldly.map(|name| format!("{pure} is pure, and {name} is among what it is built from")));
     }
     for (above, below) in SEPARATE {
         if cargo::dependencies(above)?.iter().any(|found| found == below) {

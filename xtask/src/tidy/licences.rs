@@ -23,14 +23,13 @@ const ALLOWED: [&str; 15] = [
 ];
 
 /// Names, and what is used instead.
-const BANNED: [(&str, &str); 7] = [
+const BANNED: [(&str, &str); 6] = [
     ("openssl", "rustls with ring needs no C library at run time"),
     ("openssl-sys", "rustls with ring needs no C library at run time"),
     ("native-tls", "rustls with ring needs no C library at run time"),
     ("aws-lc-rs", "one provider is enough, and ring builds without cmake"),
     ("serde_yaml", "archived; serde-saphyr (docs/decisions/0001)"),
     ("chrono", "jiff, as k8s-openapi does"),
-    ("lazy_static", "std::sync::LazyLock"),
 ];
 
 /// The one source of packages; a git dependency has no releases to audit.

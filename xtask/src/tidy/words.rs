@@ -27,7 +27,8 @@ pub fn offences(files: &[TextFile]) -> Vec<String> {
                 offences.push(format!("{}: {path}… is a path of one machine", place()));
             }
             for host in REGISTRY_HOSTS.iter().filter(|host| line.contains(**host)) {
-                offences.push(format!("{}: {host} is a registry; leave it to the tool's configuration", place()));
+                offences
+                    .push(format!("{}: {host} is a registry; leave it to the tool's configuration", place()));
             }
         }
     }
