@@ -33,6 +33,8 @@ pub(crate) struct Member<'a> {
     pub(crate) id: &'a ReplicaId,
     pub(crate) replica: &'a Replica,
     pub(crate) phase: Phase,
+    /// Serves where it no longer may, or where an admin drains: its place is to be taken elsewhere first.
+    pub(crate) is_misplaced: bool,
 }
 
 impl Member<'_> {

@@ -68,7 +68,7 @@ pub(crate) fn goal<'a>(
 impl<'a> Run<'a> {
     /// The live replicas, and where they are heading.
     pub(crate) fn course(&self, pass: &Pass<'a>, id: &DeploymentId) -> (Vec<Member<'a>>, Course<'a>) {
-        let members = members(pass, id, self.spec.rollout.progress_deadline);
+        let members = members(pass, id, Some(self.spec));
         let course = course(pass.snapshot, &members, &self.target.revision);
         (members, course)
     }

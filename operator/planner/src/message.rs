@@ -8,7 +8,7 @@ use sparkherd_footprint::{Footprint, Serving, largest_context};
 use crate::capacity::{Bytes, Shortage};
 use crate::course::refusal;
 use crate::pass::Pass;
-use crate::phase::{deadline_at, deadline_of};
+use crate::phase::{deadline_at, deadline_of, is_released};
 use crate::placement::{Query, Verdict};
 use crate::snapshot::{CopyState, PoolKind, Replica};
 use crate::target::Target;
@@ -67,25 +67,28 @@ fn verdict(verdict: &Verdict) -> String {
         Verdict::MemoryPressure => "is short of memory".to_owned(),
         Verdict::NoFacts => "has not reported its memory yet".to_owned(),
         Verdict::Impossible { message } => message.clone(),
-        Verdict::Memory { footprint, shortage } => format!("{}, {}", needs(footprint), free(shortage)),
+        Verdict::Memory { shortage, .. } => free(shortage),
         Verdict::Disk { needed_bytes, free_bytes } => {
             format!("needs {} of disk, has {}", bytes(*needed_bytes), bytes(*free_bytes))
         }
         Verdict::Occupied => "runs one already".to_owned(),
         Verdict::FailedThere => "has tried it and failed".to_owned(),
+        Verdict::CannotFetch { message } => format!("has no weights: {message}"),
         Verdict::Draining => "waits for memory to come back".to_owned(),
         Verdict::Starting { by } => format!("starts {} first", by.name()),
     }
 }
 
+/// `has 41.9 GiB free of 111.7`, both in the unit of the larger.
 fn free(shortage: &Shortage) -> String {
     let pool = match shortage.pool {
         PoolKind::Unified => "",
         PoolKind::Device => " of device memory",
         PoolKind::Host => " of host memory",
     };
-    let (free, capacity) = (shortage.free_bytes, shortage.capacity_bytes);
-    format!("has {} free of {}{pool}", bytes(free), bytes(capacity))
+    let (unit, name) = unit_of(shortage.capacity_bytes);
+    let (free, capacity) = (in_unit(shortage.free_bytes, unit), in_unit(shortage.capacity_bytes, unit));
+    format!("has {free} {name} free of {capacity}{pool}")
 }
 
 /// Why no node takes a replica: the nearest miss first, then what would fit, then every other node's verdict.
@@ -104,6 +107,7 @@ pub(crate) fn unplaced(
         Some((name, footprint, shortage)) => {
             let mut sentence = format!("{}; the best node, {name}, {}", needs(footprint), free(shortage));
             sentence.push_str(&would_fit(pass, query, verdicts));
+            sentence.push_str(&would_make_room(pass, query, name, shortage));
             sentence
         }
         None => match verdicts.len() {
@@ -152,12 +156,32 @@ fn would_fit(pass: &Pass<'_>, query: &Query<'_, '_>, verdicts: &BTreeMap<NodeNam
     }
 }
 
+/// `; without small-2f… (48.9 GiB) it would fit there`: the smallest engine of another deployment whose memory suffices.
+/// Only one of the same namespace is named (I16).
+fn would_make_room(pass: &Pass<'_>, query: &Query<'_, '_>, node: &NodeName, shortage: &Shortage) -> String {
+    let missing_bytes = shortage.needed_bytes.saturating_sub(shortage.free_bytes);
+    let in_the_way = pass.snapshot.replicas.iter().filter(|(id, replica)| {
+        id.namespace() == query.id.namespace()
+            && replica.node == *node
+            && replica.deployment != query.id.name()
+            && !is_released(replica)
+            && Bytes::of(&replica.footprint).in_pool(shortage.pool) >= missing_bytes
+    });
+    let smallest =
+        in_the_way.min_by_key(|(id, replica)| (Bytes::of(&replica.footprint).in_pool(shortage.pool), *id));
+    smallest.map_or_else(String::new, |(_, replica)| {
+        let freed = bytes(Bytes::of(&replica.footprint).in_pool(shortage.pool));
+        format!("; without {} ({freed} there) it would fit", replica.deployment)
+    })
+}
+
 /// The reason that stands for all verdicts: what is nearest to a solution.
 fn reason(verdicts: &BTreeMap<NodeName, Verdict>) -> Reason {
     let of = |verdict: &Verdict| match verdict {
         Verdict::Memory { .. } => (0, Reason::InsufficientMemory),
         Verdict::Disk { .. } => (1, Reason::InsufficientDisk),
         Verdict::Impossible { .. } => (2, Reason::Invalid),
+        Verdict::CannotFetch { .. } => (2, Reason::DownloadFailed),
         Verdict::FailedThere => (3, Reason::CrashLooping),
         Verdict::MemoryPressure => (4, Reason::InsufficientMemory),
         Verdict::DriverUnsupported => (5, Reason::DriverUnsupported),

@@ -7,7 +7,7 @@ use crate::course::is_worth_another_try;
 use crate::pass::Pass;
 use crate::phase::{has_failed, is_released};
 use crate::revision::replica_name;
-use crate::snapshot::{CopyState, Node, Placement, Run};
+use crate::snapshot::{CopyState, Model, Node, Placement, Run};
 use crate::target::Target;
 use crate::{DeploymentId, NodeName, ReplicaId};
 
@@ -47,6 +47,10 @@ pub(crate) enum Verdict {
     Occupied,
     /// Has a record of this revision that did not work there.
     FailedThere,
+    /// Could not get the weights.
+    CannotFetch {
+        message: String,
+    },
     /// The memory or the name is on its way back to us.
     Draining,
     /// Another engine starts there.
@@ -69,7 +73,7 @@ pub(crate) struct Query<'q, 'a> {
     pub(crate) uid: &'q str,
     pub(crate) placement: &'q Placement,
     pub(crate) target: &'q Target<'a>,
-    /// A record that failed there does not speak against a node.
+    /// Neither a record that failed there nor weights that could not be fetched speak against a node.
     pub(crate) try_failed: bool,
     /// Bytes of a replica on a node that would go first: a swap.
     pub(crate) instead_of: Option<(&'q NodeName, Bytes)>,
@@ -92,7 +96,7 @@ pub(crate) fn best(
         let swapped_here =
             query.instead_of.is_some_and(|(node, _)| node == name) || has_fallback(pass, query, name);
         let crowded = query.placement.spread && has_sibling(pass, query, name);
-        let rank = (!swapped_here, !query.target.has_weights_on(name), crowded, *left_bytes, name);
+        let rank = (!swapped_here, !likely_has_weights(query, name), crowded, *left_bytes, name);
         Some((rank, *footprint))
     });
     ranked.min_by(|left, right| left.0.cmp(&right.0)).map(|(rank, footprint)| (rank.4.clone(), footprint))
@@ -125,8 +129,8 @@ fn verdict(pass: &Pass<'_>, query: &Query<'_, '_>, name: &NodeName, node: &Node)
             };
         }
     };
-    if let Some(disk) = lacks_disk(query, name, node) {
-        return disk;
+    if let Some(weights) = lacks_weights(query, name, node) {
+        return weights;
     }
     // A swap waits for its turn after the old engine has gone, so only a start that would happen now is held up.
     match pass.ledger.starting(name).filter(|_| query.instead_of.is_none()) {
@@ -204,15 +208,44 @@ fn has_sibling(pass: &Pass<'_>, query: &Query<'_, '_>, node: &NodeName) -> bool 
         .any(|(_, replica)| replica.node == *node && !replica.deleting && replica.run == Run::Serve)
 }
 
-/// Weights that are not on the node must find room on its disk. `file://` sources are read where they lie.
-fn lacks_disk(query: &Query<'_, '_>, name: &NodeName, node: &Node) -> Option<Verdict> {
+/// Weights that are not on the node must be there for the fetching, and find room on its disk. `file://` sources are read
+/// where they lie.
+fn lacks_weights(query: &Query<'_, '_>, name: &NodeName, node: &Node) -> Option<Verdict> {
     let model = query.target.weights?;
     let resolved = model.resolved.as_ref()?;
-    if model.source.starts_with("file://") || query.target.has_weights_on(name) {
+    if query.target.has_weights_on(name) {
+        return None;
+    }
+    if let Some(message) = cannot_fetch(model, name).filter(|_| !query.try_failed) {
+        return Some(Verdict::CannotFetch { message: message.to_owned() });
+    }
+    if is_local(model) {
         return None;
     }
     let copy = model.copies.get(name).filter(|copy| copy.state != CopyState::Failed);
     let needed_bytes = resolved.bytes.saturating_sub(copy.map_or(0, |copy| copy.bytes_done));
     let free_bytes = node.store.free_bytes.saturating_add(node.store.evictable_bytes);
     (needed_bytes > free_bytes).then_some(Verdict::Disk { needed_bytes, free_bytes })
+}
+
+/// Why a node's last try to get the weights, or to find files that only it could have, came to nothing.
+pub(crate) fn cannot_fetch<'m>(model: &'m Model, node: &NodeName) -> Option<&'m str> {
+    let copy = model.copies.get(node)?;
+    match &copy.resolve {
+        _ if copy.state == CopyState::Failed => Some(&copy.message),
+        Some(verdict) if is_local(model) && copy.state == CopyState::Absent => Some(&verdict.message),
+        _ => None,
+    }
+}
+
+/// Whether the source names files of each node rather than a place all can download from.
+fn is_local(model: &Model) -> bool {
+    model.source.starts_with("file://")
+}
+
+/// A verified copy, or files that the resolver has read where they lie.
+fn likely_has_weights(query: &Query<'_, '_>, node: &NodeName) -> bool {
+    let resolver =
+        query.target.weights.filter(|model| is_local(model)).and_then(|model| model.resolver.as_ref());
+    query.target.has_weights_on(node) || resolver == Some(node)
 }

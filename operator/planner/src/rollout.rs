@@ -7,19 +7,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
-
 use crate::capacity::Bytes;
 use crate::course::{
     Course, Member, course, fallback_of, has_grown, has_tried_enough, refusal, refusal_backoff,
 };
 use crate::pass::{Departure, Pass, wanted_write, written};
 use crate::phase::{Phase, deadline_at, phase};
-use crate::placement::{Query, Verdict, best, replica_id, survey};
+use crate::placement::{Query, Verdict, best, cannot_fetch, matches, replica_id, survey};
 use crate::reach::later;
 use crate::snapshot::{Deployment, DeploymentSpec, Replica, Run};
 use crate::target::Target;
-use crate::{Action, DeploymentId, NewReplica, NodeName, Reason, ReplicaId};
+use crate::{Action, DeploymentId, ModelId, NewReplica, NodeName, Reason, ReplicaId};
 
 /// What a deployment waits for, and each node's say in it.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +44,7 @@ pub(crate) struct Rollout<'p, 'a> {
     pub(crate) is_resolved: bool,
     pub(crate) members: Vec<Member<'a>>,
     pub(crate) course: Course<'a>,
-    /// Replicas that will serve after this pass.
+    /// Replicas that will serve after this pass, where they may.
     pub(crate) serving_count: u32,
     pub(crate) wait: Option<Wait>,
 }
@@ -55,13 +53,25 @@ pub(crate) struct Rollout<'p, 'a> {
 pub(crate) fn members<'a>(
     pass: &Pass<'a>,
     id: &DeploymentId,
-    deadline: Option<SignedDuration>,
+    spec: Option<&DeploymentSpec>,
 ) -> Vec<Member<'a>> {
     let snapshot = pass.snapshot;
+    let deadline = spec.and_then(|spec| spec.rollout.progress_deadline);
+    let is_misplaced = |replica: &Replica| {
+        let node = snapshot.nodes.get(&replica.node);
+        node.is_some_and(|node| {
+            node.drain || spec.is_some_and(|spec| !matches(&spec.placement, &replica.node, node))
+        })
+    };
     pass.census
         .of(id)
         .filter(|(_, replica)| !replica.deleting && !pass.reach.is_lost(snapshot, replica))
-        .map(|(id, replica)| Member { id, replica, phase: phase(snapshot, &pass.reach, replica, deadline) })
+        .map(|(id, replica)| Member {
+            id,
+            replica,
+            phase: phase(snapshot, &pass.reach, replica, deadline),
+            is_misplaced: replica.run == Run::Serve && is_misplaced(replica),
+        })
         .collect()
 }
 
@@ -72,9 +82,9 @@ pub(crate) fn run<'a>(
     wanted: &Target<'a>,
     is_resolved: bool,
 ) -> Option<Wait> {
-    let members = members(pass, id, spec.rollout.progress_deadline);
+    let members = members(pass, id, Some(spec));
     let course = course(pass.snapshot, &members, &wanted.revision);
-    let serving_count = count(members.iter().filter(|member| member.serves()));
+    let serving_count = count(members.iter().filter(|member| member.serves() && !member.is_misplaced));
     let mut rollout = Rollout {
         pass,
         id,
@@ -116,7 +126,7 @@ impl<'a> Rollout<'_, 'a> {
     fn give_up(&mut self) {
         for member in self.members.clone().iter().filter(|member| member.serves()) {
             let moves = || {
-                matches!(member.phase, Phase::CrashLooping | Phase::Refused)
+                (matches!(member.phase, Phase::CrashLooping | Phase::Refused) || self.cannot_fetch(member))
                     && !self.has_fallback()
                     && member.is_of(&self.active().revision)
                     && self.can_start_elsewhere()
@@ -127,6 +137,17 @@ impl<'a> Rollout<'_, 'a> {
                 return;
             }
         }
+    }
+
+    fn cannot_fetch(&self, member: &Member<'a>) -> bool {
+        let model = ModelId::new(self.id.namespace(), &member.replica.model.name);
+        member.phase == Phase::Fetching
+            && self
+                .pass
+                .snapshot
+                .models
+                .get(&model)
+                .is_some_and(|model| cannot_fetch(model, &member.replica.node).is_some())
     }
 
     /// Whether a replica of the wanted revision has failed and an older revision is there to return to.
@@ -265,11 +286,16 @@ impl<'a> Rollout<'_, 'a> {
     }
 
     /// Takes one replica too many out: one that does not work before one that does, an old revision before a new one,
-    /// the youngest first. Scaling a deployment to 0 that is on its way back keeps its good record.
+    /// the youngest first. Scaling a deployment to 0 that is on its way back keeps its good record. One that serves where
+    /// it no longer may goes when enough others are ready.
     fn shrink(&mut self) {
-        let serving: Vec<Member<'a>> =
-            self.members.iter().filter(|member| member.serves()).copied().collect();
-        if serving.len() <= usize::try_from(self.spec.replicas).unwrap_or(usize::MAX) {
+        let (misplaced, serving): (Vec<Member<'a>>, Vec<Member<'a>>) =
+            self.members.iter().filter(|member| member.serves()).partition(|member| member.is_misplaced);
+        if count(serving.iter()) <= self.spec.replicas {
+            let ready = count(serving.iter().filter(|member| member.phase == Phase::Ready));
+            if let Some(left) = misplaced.first().filter(|_| ready >= self.spec.replicas) {
+                self.pass.take_down(left.id, left.replica, &Departure::Delete(Reason::Draining));
+            }
             return;
         }
         let active = self.active().revision;
@@ -280,10 +306,9 @@ impl<'a> Rollout<'_, 'a> {
                 std::cmp::Reverse(member.replica.created_at),
             )
         };
-        let Some(victim) = serving
-            .into_iter()
-            .min_by(|left, right| worth(left).cmp(&worth(right)).then_with(|| right.id.cmp(left.id)))
-        else {
+        let Some(victim) = serving.into_iter().min_by(|left, right| {
+            worth(left).cmp(&worth(right)).then_with(|| right.replica.node.cmp(&left.replica.node))
+        }) else {
             return;
         };
         let is_last_good = matches!(self.course, Course::Back { .. })

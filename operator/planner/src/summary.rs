@@ -143,7 +143,13 @@ impl<'v, 'a> View<'v, 'a> {
         };
         let fetching =
             self.serving().filter(|member| member.phase == Phase::Fetching).map(|m| &m.replica.node);
+        let unheard = self.serving().find(|member| !self.pass.reach.is_reachable(&member.replica.node));
         match waited_for.into_iter().chain(fetching).next() {
+            None if unheard.is_some() => {
+                let nodes: Vec<&str> = unheard.iter().map(|member| member.replica.node.as_str()).collect();
+                let message = format!("{} does not answer", nodes.join(", "));
+                condition(ConditionStatus::Unknown, Reason::NodeUnreachable, message)
+            }
             Some(node) => {
                 let (reason, message) = weights_progress(&run.target, node);
                 condition(ConditionStatus::False, reason, message)
@@ -165,7 +171,11 @@ impl<'v, 'a> View<'v, 'a> {
             Kind::Stuck => self.ready_count() < self.replicas(),
             Kind::Working | Kind::Done => false,
         };
-        finding.condition(is_degraded)
+        if is_degraded {
+            return finding.condition(true);
+        }
+        let message = "nothing has failed".to_owned();
+        Condition { status: ConditionStatus::False, reason: finding.reason, message }
     }
 
     fn resolved(&self) -> Option<Resolved> {

@@ -15,18 +15,18 @@ impl<'a> Rollout<'_, 'a> {
         let wanted = &self.wanted.revision;
         let in_progress =
             |member: &Member<'a>| member.serves() && member.is_of(wanted) && member.phase != Phase::Ready;
-        let all_taken = count(self.members.iter().filter(|member| member.serves())) == self.spec.replicas;
+        let all_taken = self.serving_count == self.spec.replicas && self.has_started_none();
         if !self.is_resolved || !all_taken || self.members.iter().any(in_progress) {
             return;
         }
         let mut old: Vec<Member<'a>> = self
             .members
             .iter()
-            .filter(|m| m.serves() && !m.is_of(wanted) && m.phase != Phase::Unheard)
+            .filter(|m| m.serves() && !m.is_of(wanted) && !m.is_misplaced && m.phase != Phase::Unheard)
             .copied()
             .collect();
         // Those that do not answer cost nothing to replace.
-        old.sort_by_key(|member| (member.phase == Phase::Ready, member.id));
+        old.sort_by_key(|member| (member.phase == Phase::Ready, &member.replica.node));
         let mut unplaced = None;
         for member in old {
             let instead_of = Some((&member.replica.node, Bytes::of(&member.replica.footprint)));
@@ -40,6 +40,10 @@ impl<'a> Rollout<'_, 'a> {
         if unplaced.is_some() {
             self.wait = unplaced;
         }
+    }
+
+    fn has_started_none(&self) -> bool {
+        count(self.members.iter().filter(|m| m.serves() && !m.is_misplaced)) == self.serving_count
     }
 
     /// One step of replacing `old`: weights first, then its endpoint, then its engine.
@@ -76,7 +80,7 @@ impl<'a> Rollout<'_, 'a> {
     pub(crate) fn tidy(&mut self) {
         let serving: Vec<&Member<'a>> = self.members.iter().filter(|member| member.serves()).collect();
         let settled = count(serving.iter()) == self.spec.replicas
-            && serving.iter().all(|member| member.phase == Phase::Ready);
+            && serving.iter().all(|member| member.phase == Phase::Ready && !member.is_misplaced);
         let unneeded = left_behind(&self.members, &self.wanted.revision)
             .filter(|_| matches!(self.course, Course::Forward { .. }))
             .or_else(|| {
@@ -86,7 +90,7 @@ impl<'a> Rollout<'_, 'a> {
                     .copied()
             });
         if let Some(record) = unneeded {
-            self.pass.take_down(record.id, record.replica, &Departure::Delete(Reason::Serving));
+            self.pass.take_down(record.id, record.replica, &Departure::Delete(Reason::Swapping));
         }
     }
 
