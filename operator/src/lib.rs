@@ -15,7 +15,6 @@ mod call;
 mod control;
 mod events;
 mod heartbeat;
-pub mod local;
 mod metrics;
 pub mod observe;
 mod pending;

@@ -10,7 +10,6 @@ mod service;
 
 use std::collections::BTreeSet;
 
-use futures::future::Either;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -115,8 +114,7 @@ impl Apply<'_> {
         let params = DeleteParams::background().preconditions(preconditions);
         match self.calls.call("delete", api.delete(name, &params)).await {
             // Still there behind a finalizer: seen once its deletionTimestamp is. Otherwise once it is gone.
-            Ok(Either::Left(object)) => Ok(seen_as(&object)),
-            Ok(Either::Right(_)) => Ok(Some(Expected::Gone { uid: uid.to_owned() })),
+            Ok(outcome) => Ok(outcome.left().map_or_else(|| Some(Expected::Gone { uid: uid.to_owned() }), |object| seen_as(&object))),
             Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
             Err(error) => Err(error),
         }
