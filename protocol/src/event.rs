@@ -7,9 +7,18 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// Weights are being read. `held_bytes`: what the arenas have touched so far.
-    Loading { bytes_done: u64, bytes_total: u64, held_bytes: u64 },
+    Loading {
+        bytes_done: u64,
+        bytes_total: u64,
+        held_bytes: u64,
+    },
     /// A real generation at start has produced tokens, and the port answers.
-    Ready { address: SocketAddr, incarnation: String, held_bytes: u64, tokens_per_second: f64 },
+    Ready {
+        address: SocketAddr,
+        incarnation: String,
+        held_bytes: u64,
+        tokens_per_second: f64,
+    },
     /// Each second, dropped rather than queued when the agent does not read.
     Stats {
         running: u32,
@@ -23,5 +32,8 @@ pub enum Event {
     },
     Draining,
     /// The engine gives up; the process exits with a status other than 0 right after.
-    Failed { reason: String, message: String },
+    Failed {
+        reason: String,
+        message: String,
+    },
 }

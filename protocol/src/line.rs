@@ -65,12 +65,16 @@ mod tests {
     #[test]
     fn the_longest_line_passes_and_a_longer_one_does_not() {
         let empty = to_line(&Event::Failed { reason: String::new(), message: String::new() }).unwrap().len();
-        let sized = |bytes: usize| Event::Failed { reason: String::new(), message: "m".repeat(bytes - empty) };
+        let sized =
+            |bytes: usize| Event::Failed { reason: String::new(), message: "m".repeat(bytes - empty) };
         let longest = to_line(&sized(LINE_BYTES_MAX)).unwrap();
         assert_eq!(longest.len(), LINE_BYTES_MAX);
         parse_event(longest.trim_ascii_end()).unwrap();
         let too_long = to_line(&sized(LINE_BYTES_MAX + 1)).unwrap_err();
-        assert!(matches!(too_long, LineError::TooLong { bytes } if bytes == LINE_BYTES_MAX + 1), "{too_long}");
+        assert!(
+            matches!(too_long, LineError::TooLong { bytes } if bytes == LINE_BYTES_MAX + 1),
+            "{too_long}"
+        );
         assert!(matches!(parse_event(&vec![b' '; LINE_BYTES_MAX]), Err(LineError::TooLong { .. })));
     }
 

@@ -80,7 +80,8 @@ fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
         let (scheme, key) = value.as_bytes().split_at_checked("Bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"Bearer ").then_some(key)
     });
-    let key = bearer.or_else(|| headers.get("x-api-key").map(warp::http::HeaderValue::as_bytes))?.trim_ascii();
+    let key =
+        bearer.or_else(|| headers.get("x-api-key").map(warp::http::HeaderValue::as_bytes))?.trim_ascii();
     (!key.is_empty()).then_some(key)
 }
 
@@ -129,7 +130,10 @@ mod tests {
 
     #[test]
     fn nobody_gets_in_without_keys_unless_anonymous() {
-        assert_eq!(audience(false, &[]).unwrap().admits(&asked_with("x-api-key", "abc")), Err(KeyProblem::Wrong));
+        assert_eq!(
+            audience(false, &[]).unwrap().admits(&asked_with("x-api-key", "abc")),
+            Err(KeyProblem::Wrong)
+        );
         assert_eq!(audience(true, &[]).unwrap().admits(&HeaderMap::new()), Ok(()));
     }
 

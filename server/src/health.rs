@@ -58,7 +58,9 @@ impl Health {
 
     /// How long no token has come; a reason to probe.
     pub(crate) fn quiet_for(&self) -> Duration {
-        self.started.elapsed().saturating_sub(Duration::from_millis(self.last_token_ms.load(Ordering::Relaxed)))
+        self.started
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.last_token_ms.load(Ordering::Relaxed)))
     }
 
     pub fn verdict(&self, stats: &EngineStats) -> Verdict {

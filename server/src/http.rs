@@ -44,12 +44,10 @@ pub fn routes(
         .unify()
         .or(warp::any().map(|| ApiError::UnknownPath.into_response()))
         .unify()
-        .recover(unrouted)
-        .unify()
         .map(move |response| closing(&service, response))
 }
 
-fn posts(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + 'static {
+fn posts(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
     let with_service = with(service).and(warp::header::headers_cloned()).and(warp::body::stream());
     let chat = warp::path!("v1" / "chat" / "completions").and(warp::post()).and(with_service.clone()).then(
         async |service: Arc<Service>, headers, body| {
@@ -64,15 +62,22 @@ fn posts(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = R
     chat.or(completions).unify()
 }
 
-fn gets(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + 'static {
+fn gets(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
     let with_headers = with(service).and(warp::header::headers_cloned());
-    let models = warp::path!("v1" / "models" / ..).and(warp::path::tail()).and(warp::get()).and(with_headers).map(
-        |tail: warp::path::Tail, service: Arc<Service>, headers| {
-            answer(&service, models(&service, &headers, tail.as_str()))
-        },
-    );
-    let healthz = warp::path!("healthz").and(warp::get()).and(with(service)).map(|service: Arc<Service>| healthz(&service));
-    let metrics = warp::path!("metrics").and(warp::get()).and(with(service)).map(|service: Arc<Service>| metrics(&service));
+    let models =
+        warp::path!("v1" / "models" / ..).and(warp::path::tail()).and(warp::get()).and(with_headers).map(
+            |tail: warp::path::Tail, service: Arc<Service>, headers| {
+                answer(&service, models(&service, &headers, tail.as_str()))
+            },
+        );
+    let healthz = warp::path!("healthz")
+        .and(warp::get())
+        .and(with(service))
+        .map(|service: Arc<Service>| healthz(&service));
+    let metrics = warp::path!("metrics")
+        .and(warp::get())
+        .and(with(service))
+        .map(|service: Arc<Service>| metrics(&service));
     let version = warp::path!("version").and(warp::get()).map(version);
     models.or(healthz).unify().or(metrics).unify().or(version).unify()
 }
@@ -91,7 +96,9 @@ fn wrong_methods() -> impl Filter<Extract = (Response,), Error = Rejection> + Cl
     posts.map(refused("POST")).or(gets.map(refused("GET"))).unify()
 }
 
-fn with(service: &Arc<Service>) -> impl Filter<Extract = (Arc<Service>,), Error = Infallible> + Clone + 'static {
+fn with(
+    service: &Arc<Service>,
+) -> impl Filter<Extract = (Arc<Service>,), Error = Infallible> + Clone + use<> {
     let service = Arc::clone(service);
     warp::any().map(move || Arc::clone(&service))
 }
@@ -123,9 +130,8 @@ fn healthz(service: &Service) -> Response {
 
 fn metrics(service: &Service) -> Response {
     match service.metrics().render(&service.engine().stats(), service.held_bytes()) {
-        Ok(text) => {
-            warp::reply::with_header(text, CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8").into_response()
-        }
+        Ok(text) => warp::reply::with_header(text, CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
+            .into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");
             ApiError::EngineFailed.into_response()
@@ -139,11 +145,6 @@ fn version() -> Response {
         version: &'static str,
     }
     warp::reply::json(&Version { version: env!("CARGO_PKG_VERSION") }).into_response()
-}
-
-/// Every path has its answer, so what is left is a fault in reading the request itself.
-async fn unrouted(_: Rejection) -> Result<Response, Infallible> {
-    Ok(ApiError::BodyBroken.into_response())
 }
 
 /// A client that keeps its connection would come back to an engine that is going away.
@@ -185,7 +186,10 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, end: impl Futur
 }
 
 /// The next connection there is room for: beyond the limit, clients wait in the kernel's backlog.
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(connections).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => {

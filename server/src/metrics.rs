@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 use sparkherd_engine::EngineStats;
 use tokio::time::Instant;
@@ -17,8 +18,8 @@ use crate::openai::ApiError;
 
 /// Seconds to the first token: from a cached prompt on a GPU to a long one on a CPU. vLLM's boundaries.
 const FIRST_TOKEN_BUCKETS: &[f64] = &[
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
-    640.0, 2560.0,
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
+    80.0, 160.0, 640.0, 2560.0,
 ];
 /// Seconds between two tokens of one answer. vLLM's boundaries.
 const INTER_TOKEN_BUCKETS: &[f64] = &[
@@ -26,8 +27,8 @@ const INTER_TOKEN_BUCKETS: &[f64] = &[
 ];
 /// Seconds of a whole request. vLLM's boundaries.
 const REQUEST_BUCKETS: &[f64] = &[
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0,
-    1920.0, 7680.0,
+    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
+    960.0, 1920.0, 7680.0,
 ];
 
 /// How a request ended, as the value of vLLM's label `finished_reason`.
@@ -83,30 +84,57 @@ impl Metrics {
         let families = Families { registry: Registry::new(), model_name };
         let metrics = Self {
             running: families.gauge("requests_running", "num_requests_running", "Requests in the batch.")?,
-            waiting: families.gauge("requests_waiting", "num_requests_waiting", "Accepted requests not yet started.")?,
-            kv_used: families.ratio("kv_used_ratio", "kv_cache_usage_perc", "Used share of the KV pool, 0 to 1.")?,
-            prompt_tokens: families.counter("prompt_tokens_total", "prompt_tokens_total", "Prompt tokens computed.")?,
+            waiting: families.gauge(
+                "requests_waiting",
+                "num_requests_waiting",
+                "Accepted requests not yet started.",
+            )?,
+            kv_used: families.ratio(
+                "kv_used_ratio",
+                "kv_cache_usage_perc",
+                "Used share of the KV pool, 0 to 1.",
+            )?,
+            prompt_tokens: families.counter(
+                "prompt_tokens_total",
+                "prompt_tokens_total",
+                "Prompt tokens computed.",
+            )?,
             generated_tokens: families.counter(
                 "generated_tokens_total",
                 "generation_tokens_total",
                 "Tokens generated.",
             )?,
-            preemptions: families.counter("preemptions_total", "num_preemptions_total", "Requests put back to wait.")?,
+            preemptions: families.counter(
+                "preemptions_total",
+                "num_preemptions_total",
+                "Requests put back to wait.",
+            )?,
             steps: families.own_counter("steps_total", "Forward passes.")?,
             held_bytes: families.own_gauge("held_bytes", "Resident bytes of the process.")?,
             step_age: families.register(Gauge::with_opts(
                 families.own("step_age_seconds", "Time since the last finished step while requests run."),
             )?)?,
-            first_token: families.histogram("time_to_first_token_seconds", FIRST_TOKEN_BUCKETS, "Time to first text.")?,
+            first_token: families.histogram(
+                "time_to_first_token_seconds",
+                FIRST_TOKEN_BUCKETS,
+                "Time to first text.",
+            )?,
             inter_token: families.histogram(
                 "inter_token_latency_seconds",
                 INTER_TOKEN_BUCKETS,
                 "Time between two pieces of text of one answer.",
             )?,
-            request: families.histogram("e2e_request_latency_seconds", REQUEST_BUCKETS, "Time of a whole request.")?,
+            request: families.histogram(
+                "e2e_request_latency_seconds",
+                REQUEST_BUCKETS,
+                "Time of a whole request.",
+            )?,
             finished: families.finished()?,
             rejected: families.register(IntCounterVec::new(
-                families.own("requests_rejected_total", "Requests answered with an error before any work, by code."),
+                families.own(
+                    "requests_rejected_total",
+                    "Requests answered with an error before any work, by code.",
+                ),
                 &["code"],
             )?)?,
             scrape: Mutex::new(()),
@@ -230,7 +258,12 @@ impl Families<'_> {
         })
     }
 
-    fn histogram(&self, name: &str, buckets: &[f64], help: &str) -> Result<Aliased<Histogram>, prometheus::Error> {
+    fn histogram(
+        &self,
+        name: &str,
+        buckets: &[f64],
+        help: &str,
+    ) -> Result<Aliased<Histogram>, prometheus::Error> {
         let histogram = |opts: Opts| {
             let opts = HistogramOpts { common_opts: opts, buckets: buckets.to_vec() };
             self.register(Histogram::with_opts(opts)?)

@@ -126,7 +126,10 @@ impl Service {
     }
 
     /// Runs CPU work where blocking is allowed, a few at a time. `None` if it panicked.
-    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let _permit = self.tokenising.acquire().await.ok()?;
         tokio::task::spawn_blocking(work).await.ok()
     }

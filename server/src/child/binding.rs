@@ -9,5 +9,9 @@ use super::ChildError;
 pub(super) fn bind_to_parent() -> Result<(), ChildError> {
     let parent = getppid();
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| ChildError::Parent(error.into()))?;
-    if getppid() == parent { Ok(()) } else { Err(ChildError::Parent(io::Error::other("it has ended already"))) }
+    if getppid() == parent {
+        Ok(())
+    } else {
+        Err(ChildError::Parent(io::Error::other("it has ended already")))
+    }
 }

@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn commands_are_read_past_noise() {
         let long = "x".repeat(2 * LINE_BYTES_MAX);
-        let input = format!("\nnoise\n{long}\n{{\"command\":\"drain\",\"seconds\":3}}\r\n{{\"command\":\"stop\"}}");
+        let input =
+            format!("\nnoise\n{long}\n{{\"command\":\"drain\",\"seconds\":3}}\r\n{{\"command\":\"stop\"}}");
         let mut commands = Vec::new();
         read(input.as_bytes(), |command| commands.push(command)).unwrap();
         assert_eq!(commands, [Command::Drain { seconds: 3 }, Command::Stop]);

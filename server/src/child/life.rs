@@ -211,7 +211,11 @@ impl Watch {
         }
         let stalled = matches!(service.health().verdict(&stats), Verdict::Stalled { .. });
         if stalled && !self.stalled {
-            tracing::error!(step_age_ms = stats.last_step_age_ms, running = stats.running, "step does not end");
+            tracing::error!(
+                step_age_ms = stats.last_step_age_ms,
+                running = stats.running,
+                "step does not end"
+            );
         }
         self.stalled = stalled;
         let probing = self.probing.as_ref().is_some_and(|task| !task.is_finished());

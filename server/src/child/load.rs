@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sparkherd_engine::{
+    BackendChoice, Engine, EngineLimits, LoadConfig, LoadError, LoadProgress, Text, load_model,
+};
+use sparkherd_footprint::BLOCK_TOKENS;
 use sparkherd_protocol::{EngineConfig, Event};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -13,9 +17,13 @@ use super::events::Events;
 use super::memory::resident_bytes;
 use crate::engine::ChatEngine;
 use crate::fake::{FakeEngine, Script};
+use crate::real::RealEngine;
 
 /// Rhythm of `loading`: smooth for a person, and far below the agent's limit of 60 s without progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// Requests that may wait beside those that run. At a few seconds an answer and 16 at a time, the last of them waits about
+/// a minute, which is as long as clients do.
+const QUEUE_REQUESTS: u32 = 256;
 /// Parts a fake load is cut into.
 const FAKE_PARTS: usize = 20;
 
@@ -66,7 +74,13 @@ fn load_fake(
     runtime: Handle,
     progress: &watch::Sender<Progress>,
 ) -> Result<Loaded, ChildError> {
-    let engine = FakeEngine::new(script, config.serving.context, config.serving.concurrency, runtime, super::kill_self);
+    let engine = FakeEngine::new(
+        script,
+        config.serving.context,
+        config.serving.concurrency,
+        runtime,
+        super::kill_self,
+    );
     let script = engine.script();
     let bytes_total = config.footprint.parts.weights_bytes;
     let parts = u32::try_from(FAKE_PARTS).unwrap_or(u32::MAX);
@@ -84,6 +98,35 @@ fn load_fake(
     }
 }
 
-fn load_checkpoint(_config: &EngineConfig, _progress: &watch::Sender<Progress>) -> Result<Loaded, ChildError> {
-    Err(ChildError::Load { reason: "LoadFailed", message: String::new() })
+fn load_checkpoint(config: &EngineConfig, progress: &watch::Sender<Progress>) -> Result<Loaded, ChildError> {
+    let EngineConfig { model_dir, serving, platform, footprint, .. } = config.clone();
+    // Small and quick to fail, so it comes before the weights.
+    let text = Text::load(&model_dir).map_err(|error| failure("UnsupportedModel", &error))?;
+    let kv_blocks = u32::try_from(serving.kv_tokens / u64::from(BLOCK_TOKENS)).unwrap_or(u32::MAX);
+    let context = serving.context;
+    let load_config = LoadConfig { model_dir, serving, platform, footprint, backend: BackendChoice::Cpu };
+    let mut report = |LoadProgress { bytes_done, bytes_total, .. }| {
+        progress.send_replace(Progress { bytes_done, bytes_total });
+    };
+    let model = load_model(&load_config, &mut report).map_err(|error| failure(reason(&error), &error))?;
+    let vocab_size = model.checkpoint().inspection.facts.vocab_size;
+    let limits = EngineLimits { context, kv_blocks, vocab_size, queue_requests: QUEUE_REQUESTS };
+    let started = Engine::start(Box::new(model), text, limits);
+    let (handle, worker) = started.map_err(|error| failure("LoadFailed", &error))?;
+    Ok(Loaded { engine: Arc::new(RealEngine { handle, worker }) })
+}
+
+fn failure(reason: &'static str, error: &dyn std::error::Error) -> ChildError {
+    ChildError::Load { reason, message: error.to_string() }
+}
+
+const fn reason(error: &LoadError) -> &'static str {
+    match error {
+        LoadError::Checkpoint(_) | LoadError::Placement(_) => "UnsupportedModel",
+        LoadError::NotAsAdmitted { .. } | LoadError::NotAsPlanned { .. } => "FootprintMismatch",
+        LoadError::TooLarge { .. } | LoadError::Memory(_) => "OutOfMemory",
+        LoadError::Footprint(_) | LoadError::Platform(_) | LoadError::Read(_) | LoadError::Backend(_) => {
+            "LoadFailed"
+        }
+    }
 }

@@ -73,7 +73,12 @@ pub fn run(source: &ConfigSource, fake: Option<Script>) -> u8 {
     status
 }
 
-fn live(config: EngineConfig, fake: Option<Script>, supervised: bool, events: &Events) -> Result<(), ChildError> {
+fn live(
+    config: EngineConfig,
+    fake: Option<Script>,
+    supervised: bool,
+    events: &Events,
+) -> Result<(), ChildError> {
     let obeys = fake.as_ref().is_none_or(|script| !script.ignore_stop);
     let commands = if supervised { Commands::read_stdin(obeys)? } else { Commands::none() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,7 +96,9 @@ fn live(config: EngineConfig, fake: Option<Script>, supervised: bool, events: &E
 
 /// Ends this process at once: no exit handler runs, so none can wait for a driver.
 fn kill_self() {
-    if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL) {
+    if let Err(error) =
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
+    {
         tracing::error!(%error, "cannot end the process");
     }
 }

@@ -46,7 +46,9 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
         match generation.events.recv().await {
             Some(GenerationEvent::Text(_)) => {}
             Some(GenerationEvent::Finished { usage, .. }) if usage.completion_tokens > 0 => {
-                return Ok(f64::from(usage.completion_tokens) / started.elapsed().as_secs_f64().max(f64::EPSILON));
+                return Ok(
+                    f64::from(usage.completion_tokens) / started.elapsed().as_secs_f64().max(f64::EPSILON)
+                );
             }
             Some(GenerationEvent::Finished { .. }) => return Err("it ended without a token".to_owned()),
             Some(GenerationEvent::Failed(error)) => return Err(error.to_string()),

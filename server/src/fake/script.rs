@@ -111,7 +111,9 @@ fn duration(text: &str) -> Result<Duration, Problem> {
 fn bytes(text: &str) -> Result<usize, Problem> {
     [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)]
         .into_iter()
-        .find_map(|(unit, unit_bytes)| text.strip_suffix(unit)?.parse::<usize>().ok()?.checked_mul(unit_bytes))
+        .find_map(|(unit, unit_bytes)| {
+            text.strip_suffix(unit)?.parse::<usize>().ok()?.checked_mul(unit_bytes)
+        })
         .ok_or(Problem::Needs("a size like 100MiB"))
 }
 

@@ -1,8 +1,9 @@
+use sparkherd_engine::{FinishReason, Usage};
+
 use super::ApiError;
-use super::parameters::{Parameters, Streaming};
+use super::parameters::Parameters;
 use super::wire::{Head, Piece};
 use crate::engine::ChatMessage;
-use sparkherd_engine::{FinishReason, Usage};
 
 /// What is to be continued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,12 +20,6 @@ pub(crate) struct Ask {
     pub(super) prompt: Prompt,
     /// Parameters that were not looked at, for `x-sparkherd-ignored`.
     pub(super) ignored: Vec<String>,
-}
-
-impl Ask {
-    pub(super) fn streaming(&self) -> Option<Streaming> {
-        self.parameters.streaming
-    }
 }
 
 /// What differs between the endpoints: how a body is read and how an answer is written.

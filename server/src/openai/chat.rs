@@ -97,8 +97,7 @@ impl Endpoint for Chat {
     }
 
     fn piece(head: &Head, piece: &Piece<'_>) -> Option<serde_json::Result<Vec<u8>>> {
-        let choice =
-            |delta, finish_reason| [ChunkChoice { index: 0, delta, logprobs: None, finish_reason }];
+        let choice = |delta, finish_reason| [ChunkChoice { index: 0, delta, logprobs: None, finish_reason }];
         let with_choice;
         let choices: &[ChunkChoice<'_>] = match *piece {
             // Role and an empty content, once: clients that fold deltas would else repeat the role.

@@ -86,8 +86,12 @@ fn take_prompt(fields: &mut Fields<'_>) -> Result<Prompt, ApiError> {
         return Err(ApiError::Missing { param: fields.path("prompt") });
     };
     let json = raw.get();
-    let text = || serde_json::from_str(json).or_else(|_| serde_json::from_str(json).map(|[text]: [String; 1]| text));
-    let tokens = || serde_json::from_str(json).or_else(|_| serde_json::from_str(json).map(|[tokens]: [Vec<u32>; 1]| tokens));
+    let text =
+        || serde_json::from_str(json).or_else(|_| serde_json::from_str(json).map(|[text]: [String; 1]| text));
+    let tokens = || {
+        serde_json::from_str(json)
+            .or_else(|_| serde_json::from_str(json).map(|[tokens]: [Vec<u32>; 1]| tokens))
+    };
     text()
         .map(Prompt::Text)
         .or_else(|_| tokens().map(Prompt::Tokens))

@@ -129,7 +129,9 @@ impl ApiError {
 
     fn param(&self) -> Option<&str> {
         match self {
-            Self::Missing { param } | Self::Invalid { param, .. } | Self::Unsupported { param, .. } => Some(param),
+            Self::Missing { param } | Self::Invalid { param, .. } | Self::Unsupported { param, .. } => {
+                Some(param)
+            }
             Self::ContextLength { param, .. } | Self::Prompt { param, .. } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
             _ => None,
@@ -138,7 +140,9 @@ impl ApiError {
 
     pub(crate) fn body(&self) -> ErrorBody<'_> {
         let kind = if self.status().is_server_error() { "server_error" } else { "invalid_request_error" };
-        ErrorBody { error: ErrorDetail { message: self.to_string(), kind, param: self.param(), code: self.code() } }
+        ErrorBody {
+            error: ErrorDetail { message: self.to_string(), kind, param: self.param(), code: self.code() },
+        }
     }
 }
 
@@ -153,7 +157,8 @@ impl From<KeyProblem> for ApiError {
 
 impl Reply for ApiError {
     fn into_response(self) -> Response {
-        let mut response = warp::reply::with_status(warp::reply::json(&self.body()), self.status()).into_response();
+        let mut response =
+            warp::reply::with_status(warp::reply::json(&self.body()), self.status()).into_response();
         let headers = response.headers_mut();
         match self {
             Self::Method { allowed } => {

@@ -23,7 +23,9 @@ impl<'a> Fields<'a> {
         let values = serde_json::from_slice(body).map_err(|error| match error.classify() {
             Category::Data => ApiError::NotAnObject,
             // Syntax errors name a place, not a value.
-            Category::Syntax | Category::Eof | Category::Io => ApiError::BadJson { detail: error.to_string() },
+            Category::Syntax | Category::Eof | Category::Io => {
+                ApiError::BadJson { detail: error.to_string() }
+            }
         })?;
         Ok(Self { prefix: String::new(), values })
     }
@@ -47,7 +49,11 @@ impl<'a> Fields<'a> {
         self.values.remove(name).filter(|value| value.get() != "null")
     }
 
-    pub(super) fn take<T: Deserialize<'a>>(&mut self, name: &str, expected: &str) -> Result<Option<T>, ApiError> {
+    pub(super) fn take<T: Deserialize<'a>>(
+        &mut self,
+        name: &str,
+        expected: &str,
+    ) -> Result<Option<T>, ApiError> {
         match self.take_raw(name) {
             None => Ok(None),
             Some(value) => {
@@ -56,7 +62,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn take_required<T: Deserialize<'a>>(&mut self, name: &str, expected: &str) -> Result<T, ApiError> {
+    pub(super) fn take_required<T: Deserialize<'a>>(
+        &mut self,
+        name: &str,
+        expected: &str,
+    ) -> Result<T, ApiError> {
         self.take(name, expected)?.ok_or_else(|| ApiError::Missing { param: self.path(name) })
     }
 
@@ -65,7 +75,11 @@ impl<'a> Fields<'a> {
     }
 
     /// A number within `range`. Infinities and NaN cannot be written in JSON and are refused with the range.
-    pub(super) fn take_number(&mut self, name: &str, range: RangeInclusive<f32>) -> Result<Option<f32>, ApiError> {
+    pub(super) fn take_number(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<f32>,
+    ) -> Result<Option<f32>, ApiError> {
         let expected = format!("a number from {} to {}", range.start(), range.end());
         let value: Option<f32> = self.take(name, &expected)?;
         if value.is_some_and(|value| !range.contains(&value)) {

@@ -170,7 +170,9 @@ impl Record {
                 Step::Finished(reason, usage)
             }
             Some(GenerationEvent::Failed(GenerationError::Draining)) => Step::Failed(ApiError::Draining),
-            Some(GenerationEvent::Failed(GenerationError::SlowReader { .. })) => Step::Failed(ApiError::SlowReader),
+            Some(GenerationEvent::Failed(GenerationError::SlowReader { .. })) => {
+                Step::Failed(ApiError::SlowReader)
+            }
             Some(GenerationEvent::Failed(GenerationError::Engine(_))) => {
                 self.note_failure();
                 Step::Failed(ApiError::EngineFailed)

@@ -8,7 +8,10 @@ use crate::engine::{ChatMessage, Role};
 const MESSAGES_MAX: usize = 4096;
 
 /// Reads `messages`, and appends the names of what was not looked at to `ignored`.
-pub(super) fn take_messages(fields: &mut Fields<'_>, ignored: &mut Vec<String>) -> Result<Vec<ChatMessage>, ApiError> {
+pub(super) fn take_messages(
+    fields: &mut Fields<'_>,
+    ignored: &mut Vec<String>,
+) -> Result<Vec<ChatMessage>, ApiError> {
     let expected = format!("an array of 1 to {MESSAGES_MAX} messages");
     let raw: Vec<&RawValue> = fields.take_required("messages", &expected)?;
     if raw.is_empty() || raw.len() > MESSAGES_MAX {
@@ -54,8 +57,8 @@ fn content_text(path: &str, content: &RawValue, ignored: &mut Vec<String>) -> Re
     if let Ok(text) = serde_json::from_str(content.get()) {
         return Ok(text);
     }
-    let parts: Vec<&RawValue> =
-        serde_json::from_str(content.get()).map_err(|_| invalid(path, "a string or an array of text parts"))?;
+    let parts: Vec<&RawValue> = serde_json::from_str(content.get())
+        .map_err(|_| invalid(path, "a string or an array of text parts"))?;
     let mut texts = Vec::with_capacity(parts.len());
     for (index, part) in parts.into_iter().enumerate() {
         let mut part = Fields::of_value(&format!("{path}[{index}]"), part)?;

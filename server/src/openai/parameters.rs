@@ -64,7 +64,9 @@ impl Neutral {
                 let inner = text.strip_prefix(['[', '{']).and_then(|rest| rest.strip_suffix([']', '}']));
                 inner.is_some_and(|inner| inner.trim().is_empty())
             }
-            Self::Type(allowed) => serde_json::from_str::<Typed<'_>>(text).is_ok_and(|value| value.r#type == allowed),
+            Self::Type(allowed) => {
+                serde_json::from_str::<Typed<'_>>(text).is_ok_and(|value| value.r#type == allowed)
+            }
             Self::TextOnly => serde_json::from_str::<Vec<&str>>(text).is_ok_and(|value| value == ["text"]),
         }
     }
@@ -147,7 +149,13 @@ impl Parameters {
         let model: String = fields.take_required("model", "a string")?;
         let legacy_max = fields.take_count("max_tokens", 1)?;
         let max_tokens = fields.take_count("max_completion_tokens", 1)?.or(legacy_max);
-        Ok(Self { model, max_tokens, sampling: sampling(fields)?, stop: stop(fields)?, streaming: streaming(fields)? })
+        Ok(Self {
+            model,
+            max_tokens,
+            sampling: sampling(fields)?,
+            stop: stop(fields)?,
+            streaming: streaming(fields)?,
+        })
     }
 }
 
@@ -178,9 +186,10 @@ fn refuse_tools(fields: &mut Fields<'_>) -> Result<(), ApiError> {
     let off = choice.is_some_and(|choice| Neutral::Text("none").matches(choice));
     let harmless = choice.is_none_or(|choice| Neutral::Text("auto").matches(choice));
     match tools {
-        Some(_) if !off => {
-            Err(ApiError::Unsupported { param: fields.path("tools"), allowed: "\"tool_choice\": \"none\" with it" })
-        }
+        Some(_) if !off => Err(ApiError::Unsupported {
+            param: fields.path("tools"),
+            allowed: "\"tool_choice\": \"none\" with it",
+        }),
         None if !off && !harmless => {
             Err(ApiError::Unsupported { param: fields.path("tool_choice"), allowed: "\"none\" or \"auto\"" })
         }
@@ -238,7 +247,9 @@ fn streaming(fields: &mut Fields<'_>) -> Result<Option<Streaming>, ApiError> {
     let streams = fields.take_flag("stream")?;
     let include_usage = match fields.take_raw("stream_options") {
         None => false,
-        Some(_) if !streams => return Err(fields.invalid("stream_options", "left out unless 'stream' is true")),
+        Some(_) if !streams => {
+            return Err(fields.invalid("stream_options", "left out unless 'stream' is true"));
+        }
         Some(options) => {
             let mut options = Fields::of_value(&fields.path("stream_options"), options)?;
             options.take_flag("include_usage")?
@@ -251,7 +262,8 @@ fn streaming(fields: &mut Fields<'_>) -> Result<Option<Streaming>, ApiError> {
 /// `?`, and length and count are bounded.
 pub(super) fn ignored_header(names: impl Iterator<Item = String>) -> Option<String> {
     let mut names = names.map(|name| {
-        let clean = name.chars().map(|letter| if letter.is_ascii_graphic() && letter != ',' { letter } else { '?' });
+        let clean =
+            name.chars().map(|letter| if letter.is_ascii_graphic() && letter != ',' { letter } else { '?' });
         clean.take(IGNORED_NAME_BYTES_MAX).collect::<String>()
     });
     let mut listed: Vec<String> = names.by_ref().take(IGNORED_MAX).collect();

@@ -5,12 +5,13 @@ use crate::harness::{ALIAS, INCARNATION, MODEL, Server};
 #[tokio::test]
 async fn a_chat_answer_has_openais_shape() {
     let server = Server::start("answer \"one two three\"").await;
-    let response = server.chat(json!({"messages": [
-        {"role": "developer", "content": "be brief", "name": "lab"},
-        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-        {"role": "assistant", "content": "", "refusal": null, "tool_calls": []},
-    ]}))
-    .await;
+    let response = server
+        .chat(json!({"messages": [
+            {"role": "developer", "content": "be brief", "name": "lab"},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": "", "refusal": null, "tool_calls": []},
+        ]}))
+        .await;
     assert_eq!(response.status(), 200);
     let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -42,7 +43,8 @@ async fn a_chat_answer_has_openais_shape() {
 async fn a_completion_has_openais_shape() {
     let server = Server::start("answer \"one two three\"").await;
     for prompt in [json!("hi"), json!(["hi"]), json!([104, 105]), json!([[104, 105]])] {
-        let body: Value = server.complete(json!({"prompt": prompt, "max_tokens": 2})).await.json().await.unwrap();
+        let body: Value =
+            server.complete(json!({"prompt": prompt, "max_tokens": 2})).await.json().await.unwrap();
         assert!(body["id"].as_str().unwrap().starts_with("cmpl-"));
         assert_eq!(body["object"], "text_completion");
         let choice = json!({"index": 0, "text": "one two ", "logprobs": null, "finish_reason": "length"});
@@ -64,8 +66,16 @@ async fn limits_and_stops_are_honoured() {
         (json!({"max_tokens": 32_000}), "one two three four", "stop"),
         (json!({"stop": "three"}), "one two ", "stop"),
         (json!({"stop": ["four", " two"], "max_tokens": null}), "one", "stop"),
-        (json!({"temperature": 0, "top_p": 0.5, "top_k": -1, "seed": -3, "user": "u"}), "one two three four", "stop"),
-        (json!({"seed": u64::MAX, "metadata": {"a": "b"}, "prompt_cache_key": "k"}), "one two three four", "stop"),
+        (
+            json!({"temperature": 0, "top_p": 0.5, "top_k": -1, "seed": -3, "user": "u"}),
+            "one two three four",
+            "stop",
+        ),
+        (
+            json!({"seed": u64::MAX, "metadata": {"a": "b"}, "prompt_cache_key": "k"}),
+            "one two three four",
+            "stop",
+        ),
     ] {
         let context = changes.to_string();
         let body: Value = server.chat(changes).await.json().await.unwrap();
@@ -77,13 +87,14 @@ async fn limits_and_stops_are_honoured() {
 #[tokio::test]
 async fn unknown_fields_are_listed() {
     let server = Server::start("").await;
-    let response = server.chat(json!({
-        "zeal": {"deep": [1]},
-        "né,w\n": 1,
-        "stream_optoins": null,
-        "messages": [{"role": "user", "content": "hi", "mood": "good"}],
-    }))
-    .await;
+    let response = server
+        .chat(json!({
+            "zeal": {"deep": [1]},
+            "né,w\n": 1,
+            "stream_optoins": null,
+            "messages": [{"role": "user", "content": "hi", "mood": "good"}],
+        }))
+        .await;
     assert_eq!(response.status(), 200);
     let ignored = response.headers()["x-sparkherd-ignored"].to_str().unwrap().to_owned();
     assert_eq!(ignored, "messages[0].mood, n??w?, stream_optoins, zeal");
@@ -97,9 +108,7 @@ async fn unknown_fields_are_listed() {
 async fn models_are_listed_and_shown() {
     let server = Server::start("").await;
     let body: Value = server.get("/v1/models").send().await.unwrap().json().await.unwrap();
-    let model = |id: &str| {
-        json!({"id": id, "object": "model", "created": 1_800_000_000, "owned_by": "sparkherd", "max_model_len": 64})
-    };
+    let model = |id: &str| json!({"id": id, "object": "model", "created": 1_800_000_000, "owned_by": "sparkherd", "max_model_len": 64});
     assert_eq!(body, json!({"object": "list", "data": [model(MODEL), model(ALIAS)]}));
     for path in ["/v1/models/openai/gpt-oss-20b", "/v1/models/openai%2Fgpt-oss-20b"] {
         let body: Value = server.get(path).send().await.unwrap().json().await.unwrap();

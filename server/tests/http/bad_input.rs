@@ -60,7 +60,11 @@ async fn wrong_values_name_their_parameter() {
         (json!({"stream": true, "stream_options": [1]}), "stream_options"),
     ] {
         let context = changes.to_string();
-        assert_eq!(refusal(server.chat(changes).await).await, refused(400, "invalid_value", Some(param)), "{context}");
+        assert_eq!(
+            refusal(server.chat(changes).await).await,
+            refused(400, "invalid_value", Some(param)),
+            "{context}"
+        );
     }
     for prompt in [json!(7), json!(["a", "b"]), json!([[1], [2]]), json!([-1]), json!([1.5]), json!({})] {
         let context = prompt.to_string();
@@ -106,13 +110,20 @@ async fn what_is_not_offered_is_refused_by_name_and_its_neutral_value_is_taken()
         let refusal = refusal(server.chat(json!({ param: refused_value })).await).await;
         assert_eq!(refusal, refused(400, "unsupported_parameter", Some(param)));
         let taken = server.chat(json!({ param: neutral })).await;
-        assert_eq!((taken.status().as_u16(), taken.headers().get("x-sparkherd-ignored")), (200, None), "{param}");
+        assert_eq!(
+            (taken.status().as_u16(), taken.headers().get("x-sparkherd-ignored")),
+            (200, None),
+            "{param}"
+        );
     }
     assert_eq!(server.chat(json!({"tools": tool, "tool_choice": "none"})).await.status(), 200);
     for (message, param) in [
         (json!({"role": "tool", "content": "42", "tool_call_id": "x"}), "messages[0].role"),
         (json!({"role": "assistant", "content": "", "tool_calls": [{}]}), "messages[0].tool_calls"),
-        (json!({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}), "messages[0].content[0].type"),
+        (
+            json!({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}),
+            "messages[0].content[0].type",
+        ),
     ] {
         let refusal = refusal(server.chat(json!({"messages": [message]})).await).await;
         assert_eq!(refusal, refused(400, "unsupported_parameter", Some(param)));
@@ -126,7 +137,9 @@ async fn bodies_that_are_no_request() {
         refusal(server.post("/v1/chat/completions").body(body).send().await.unwrap()).await
     };
     let bad_json = refused(400, "invalid_json", None);
-    for body in [&b""[..], b"{", b"{\"model\": }", b"[]", b"\"hi\"", b"7", b"null", b"\xff\xfe", b"{\"a\":1}x"] {
+    for body in
+        [&b""[..], b"{", b"{\"model\": }", b"[]", b"\"hi\"", b"7", b"null", b"\xff\xfe", b"{\"a\":1}x"]
+    {
         assert_eq!(send(body.to_vec()).await, bad_json, "{}", String::from_utf8_lossy(body));
     }
     assert_eq!(send("[".repeat(1_000_000).into_bytes()).await, bad_json);

@@ -56,7 +56,8 @@ impl Server {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (end, ended) = oneshot::channel::<()>();
         let served = Arc::clone(&service);
-        let ended = tokio::spawn(async move { serve(listener, served, async move { drop(ended.await) }).await });
+        let ended =
+            tokio::spawn(async move { serve(listener, served, async move { drop(ended.await) }).await });
         let client = Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
         let server = Self { url, service, engine, client, end, ended };
         let probe = server.chat(json!({})).await;
@@ -87,7 +88,8 @@ impl Server {
 
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let text = self.get("/metrics").send().await.unwrap().text().await.unwrap();
-        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        let line =
+            text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.unwrap_or_else(|| panic!("no {series} in {text}")).rsplit(' ').next().unwrap().parse().unwrap()
     }
 }
@@ -119,6 +121,7 @@ pub(crate) async fn events(mut response: Response) -> (Vec<String>, bool) {
         }
     };
     let text = String::from_utf8(text).unwrap();
-    let payloads = text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap().to_owned());
+    let payloads =
+        text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap().to_owned());
     (payloads.collect(), complete)
 }

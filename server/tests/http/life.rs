@@ -13,7 +13,10 @@ async fn a_drain_closes_then_refuses_then_ends_what_runs() {
 
     lifecycle.advance(Phase::Lingering);
     let lingering = server.get("/v1/models").send().await.unwrap();
-    assert_eq!((lingering.status().as_u16(), &lingering.headers()["connection"]), (200, &"close".parse().unwrap()));
+    assert_eq!(
+        (lingering.status().as_u16(), &lingering.headers()["connection"]),
+        (200, &"close".parse().unwrap())
+    );
 
     lifecycle.advance(Phase::Refusing);
     server.engine.drain();

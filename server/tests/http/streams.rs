@@ -44,7 +44,10 @@ async fn usage_comes_last_with_empty_choices() {
         let (usage, rest) = chunks.split_last().unwrap();
         let usage = parsed(usage);
         assert_eq!(usage["choices"], json!([]));
-        assert_eq!((&usage["usage"]["prompt_tokens"], &usage["usage"]["completion_tokens"]), (&json!(2), &json!(2)));
+        assert_eq!(
+            (&usage["usage"]["prompt_tokens"], &usage["usage"]["completion_tokens"]),
+            (&json!(2), &json!(2))
+        );
         assert!(rest.iter().all(|chunk| parsed(chunk).get("usage") == Some(&Value::Null)), "{rest:?}");
         assert_eq!(parsed(rest.last().unwrap())["choices"][0]["finish_reason"], "length");
     }
@@ -66,7 +69,8 @@ async fn an_engine_that_dies_cuts_the_stream() {
     let server = Server::start("answer \"one two three\"\ndie-after 2 tokens").await;
     let (payloads, complete) = events(server.chat(json!({"stream": true})).await).await;
     assert!(!complete, "a broken connection, not a clean end: {payloads:?}");
-    let texts: Vec<Value> = payloads.iter().map(|payload| parsed(payload)["choices"][0]["delta"]["content"].clone()).collect();
+    let texts: Vec<Value> =
+        payloads.iter().map(|payload| parsed(payload)["choices"][0]["delta"]["content"].clone()).collect();
     assert_eq!(texts, ["", "one ", "two "]);
     let response = server.chat(json!({})).await;
     assert_eq!(response.status(), 500);
@@ -82,17 +86,28 @@ async fn a_client_that_goes_away_frees_its_place() {
     for _ in 0..=CONCURRENCY {
         streams.push(server.chat(json!({"stream": true})).await);
     }
-    let whole = tokio::spawn(server.post("/v1/chat/completions").json(&json!({
-        "model": "coder", "messages": [{"role": "user", "content": "hi"}]
-    })).send());
-    let running = || async { (server.metric("vllm:num_requests_running{model_name=\"coder\"}").await, server.metric("vllm:num_requests_waiting{model_name=\"coder\"}").await) };
+    let whole = tokio::spawn(
+        server
+            .post("/v1/chat/completions")
+            .json(&json!({
+                "model": "coder", "messages": [{"role": "user", "content": "hi"}]
+            }))
+            .send(),
+    );
+    let running = || async {
+        (
+            server.metric("vllm:num_requests_running{model_name=\"coder\"}").await,
+            server.metric("vllm:num_requests_waiting{model_name=\"coder\"}").await,
+        )
+    };
     until("two run and two wait", async || running().await == (2.0, 2.0)).await;
     assert_eq!(server.get("/healthz").send().await.unwrap().status(), 200, "hangs while healthy");
     drop(streams);
     until("one runs", async || running().await == (1.0, 0.0)).await;
     whole.abort();
     until("none runs", async || running().await == (0.0, 0.0)).await;
-    let aborted = server.metric("vllm:request_success_total{finished_reason=\"abort\",model_name=\"coder\"}").await;
+    let aborted =
+        server.metric("vllm:request_success_total{finished_reason=\"abort\",model_name=\"coder\"}").await;
     assert!((aborted - 4.0).abs() < f64::EPSILON, "{aborted} aborted");
 }
 
@@ -111,5 +126,8 @@ async fn a_full_queue_says_when_to_try_again() {
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.headers()["retry-after"], "2");
     let body: Value = refused.json().await.unwrap();
-    assert_eq!((&body["error"]["code"], &body["error"]["type"]), (&json!("queue_full"), &json!("server_error")));
+    assert_eq!(
+        (&body["error"]["code"], &body["error"]["type"]),
+        (&json!("queue_full"), &json!("server_error"))
+    );
 }

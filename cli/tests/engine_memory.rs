@@ -1,0 +1,75 @@
+//! I18 on a real engine process: resident memory after load, and after every sequence has used its whole context, is at
+//! most the footprint and at least 90 % of it.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+mod checkpoint;
+mod engine;
+
+use std::path::Path;
+
+use engine::{Engine, MODEL, config, resident_bytes};
+use serde_json::{Value, json};
+use sparkherd_checkpoint::Checkpoint;
+use sparkherd_engine::weights::ModelDirectory;
+use sparkherd_footprint::{Platform, plan, serving_default};
+use sparkherd_protocol::EngineConfig;
+
+const CONTEXT: u32 = 512;
+const CONCURRENCY: u32 = 16;
+/// Tokens each request generates; its prompt fills the rest of the context.
+const ANSWER_TOKENS: u32 = 16;
+const THREADS: u32 = 2;
+
+fn admitted(model_dir: &Path) -> EngineConfig {
+    let facts = Checkpoint::read(&ModelDirectory(model_dir.to_owned())).unwrap().inspection.facts;
+    let serving = serving_default(&facts, CONTEXT, CONCURRENCY);
+    let platform = Platform::cpu(THREADS);
+    let footprint = plan(&facts, &serving, &platform).unwrap();
+    EngineConfig { model_dir: model_dir.to_owned(), serving, platform, footprint, ..config() }
+}
+
+async fn fill_a_context(url: String, seed: u32) -> Value {
+    let prompt_tokens = CONTEXT - ANSWER_TOKENS;
+    let prompt: Vec<u32> = (0..prompt_tokens).map(|index| (index * 31 + seed * 17) % 256).collect();
+    let body = json!({"model": MODEL, "prompt": prompt, "max_tokens": ANSWER_TOKENS, "seed": seed});
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.post(format!("{url}/v1/completions")).json(&body).send().await.unwrap().json().await.unwrap()
+}
+
+#[tokio::test]
+async fn resident_memory_is_the_footprint_after_load_and_after_full_contexts() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    checkpoint::write(directory.path());
+    let config = admitted(directory.path());
+    let footprint_bytes = config.footprint.total_bytes();
+    assert!(
+        footprint_bytes >= 512 << 20,
+        "I18 is about footprints of 512 MiB and more, this is {footprint_bytes}"
+    );
+    let engine = Engine::start(&config, None);
+    let url = engine.ready();
+    let loaded_bytes = resident_bytes(engine.process());
+    let requests: Vec<_> =
+        (0..CONCURRENCY).map(|seed| tokio::spawn(fill_a_context(url.clone(), seed))).collect();
+    for request in requests {
+        let answer = request.await.unwrap();
+        assert_eq!(answer["usage"]["total_tokens"], CONTEXT, "{answer}");
+        assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    }
+    let used_bytes = resident_bytes(engine.process());
+    println!(
+        "footprint {footprint_bytes}, after load {loaded_bytes}, after full contexts {used_bytes} bytes"
+    );
+    println!("{:?}", config.footprint.parts);
+    for resident in [loaded_bytes, used_bytes] {
+        assert!(
+            resident <= footprint_bytes,
+            "{resident} bytes resident, more than the {footprint_bytes} admitted"
+        );
+        assert!(
+            resident >= footprint_bytes / 10 * 9,
+            "{resident} bytes resident, less than 90 % of {footprint_bytes}"
+        );
+    }
+}
