@@ -1,6 +1,6 @@
 """Makes the checkpoints and the expected values that the engine's tests compare with.
 
-    python make.py                  makes everything again; the same versions on the same kind of CPU give the same bytes
+    python make.py      makes everything again; the same versions on the same kind of CPU give the same bytes
 
 Everything expected comes from Hugging Face transformers computing in float32, so an error has to be made twice,
 independently, to go unnoticed. README.md says what is in the files.
@@ -23,11 +23,13 @@ GREEDY_TOKENS = 64
 # Lead of every greedy token over the runner-up, in logits. Another order of float32 additions moves a logit far less
 # (`noise` in the files measures it), so a right engine chooses the same tokens.
 LEAST_MARGIN = 0.1
-# Most that a float64 computation may differ from the float32 one: a fifth of the margin. With rounded keys and values it is
-# one BF16 step wherever the two round apart, so it is far above float32's own.
+# Most that a float64 computation may differ from the float32 one: a fifth of the margin. With rounded keys and values
+# it is one BF16 step wherever the two round apart, so it is far above float32's own.
 MOST_NOISE = LEAST_MARGIN / 5
 # About one random prompt in twenty has such margins 64 times in a row.
 MOST_DRAWS = 1000
+# Different tokens among those: a model that only repeats itself tests little.
+LEAST_VARIETY = 16
 # 1 has nothing to attend to; 17 and 70 end inside the second and the fifth KV block of 16.
 PROMPT_LENGTHS = (1, 17, 70)
 SPECIAL_TOKENS = ("<|begin|>", "<|end|>")
@@ -200,7 +202,8 @@ def tiny_expectations(tiny: Tiny) -> tuple[LlamaForCausalLM, list[dict], dict[st
         for _ in range(MOST_DRAWS):
             prompt = torch.randint(lowest, tiny.config["vocab_size"], (length,), generator=draw).tolist()
             made = expect(model, f"prompt_{length}", prompt, VARIANTS[tiny.dtype], end=None)
-            if made is not None and min(made[0]["greedy_tokens"]) >= lowest and len(set(made[0]["greedy_tokens"])) >= 16:
+            chosen = made[0]["greedy_tokens"] if made is not None else [0]
+            if min(chosen) >= lowest and len(set(chosen)) >= LEAST_VARIETY:
                 break
         else:
             raise ValueError(f"{tiny.name}: no prompt of {length} tokens has a margin of {LEAST_MARGIN}")
@@ -270,7 +273,8 @@ def check_checkpoint(tiny: Tiny, cases: list[dict], tensors: dict[str, torch.Ten
     if not torch.equal(again, tensors[f"{case['name']}.f32"]):
         raise ValueError(f"{tiny.name}: the files give other logits than the model they were written from")
     if "rope_scaling" in tiny.config:
-        plain = LlamaForCausalLM(LlamaConfig(**(tiny.config | {"rope_scaling": None}), attn_implementation="eager")).eval()
+        config = LlamaConfig(**(tiny.config | {"rope_scaling": None}), attn_implementation="eager")
+        plain = LlamaForCausalLM(config).eval()
         plain.load_state_dict(loaded.state_dict())
         moved = float((logits_of(plain, tokens, "f32")[case["logit_positions"]] - again).abs().max())
         print(f"{tiny.name}: without rope scaling a logit moves by {moved:.1f}")
@@ -282,7 +286,8 @@ def write_expectations(name: str, checkpoint: str, cases: list[dict], tensors: d
     write_json(HERE / f"{name}.json", {"checkpoint": checkpoint, "cases": cases})
     save_file(tensors, HERE / f"{name}.safetensors")
     for case in cases:
-        print(f"  {case['name']}: {len(case['greedy_tokens'])} tokens, margin {case['least_margin']}, noise {case['noise']}")
+        tokens = len(case["greedy_tokens"])
+        print(f"  {case['name']}: {tokens} tokens, margin {case['least_margin']}, noise {case['noise']}")
 
 
 # Name, and the messages. The first two answers are longer than `GREEDY_TOKENS`; the others are run to their end.
@@ -293,7 +298,7 @@ DEMO_QUESTIONS = {
     "second_turn": [
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": "What is a footprint?"},
-        {"role": "assistant", "content": "The bytes one replica takes, by part: weights, KV cache, workspace and runtime."},
+        {"role": "assistant", "content": "The bytes one replica takes, by part."},
         {"role": "user", "content": "Which field of a deployment is required?"},
     ],
 }

@@ -173,9 +173,11 @@ def round_to_bf16(model: LlamaForCausalLM) -> None:
             parameter.copy_(parameter.to(torch.bfloat16))
 
 
-def leads(model: LlamaForCausalLM, tokens: torch.Tensor, labels: torch.Tensor, zeroed: str | None = None) -> torch.Tensor:
-    """[rows, tokens − 1]: by how many logits the labelled token after each position beats the best other; infinite where
-    there is no label. `zeroed` names a tensor to compute without."""
+def leads(
+    model: LlamaForCausalLM, tokens: torch.Tensor, labels: torch.Tensor, zeroed: str | None = None
+) -> torch.Tensor:
+    """[rows, tokens − 1]: by how many logits the labelled token after each position beats the best other; infinite
+    where there is no label. `zeroed` names a tensor to compute without."""
     replaced = {} if zeroed is None else {zeroed: torch.zeros_like(model.get_parameter(zeroed))}
     inputs = {"input_ids": tokens, "use_cache": False}
     logits = torch.func.functional_call(model, replaced, kwargs=inputs).logits[:, :-1]
@@ -191,8 +193,8 @@ def margins(
 ) -> list[float]:
     """Per conversation, the smallest lead of a right token of the last answer over the best wrong one.
 
-    Greedy decoding gives the answer exactly if and only if this is above zero: up to the first wrong token the model has
-    seen the same text either way.
+    Greedy decoding gives the answer exactly if and only if this is above zero: up to the first wrong token the model
+    has seen the same text either way.
     """
     smallest = []
     for start in range(0, len(conversations), 64):
@@ -225,7 +227,8 @@ def make_needed(model: LlamaForCausalLM, tokenizer: Tokenizer, pairs: list[Pair]
             row, position = divmod(int(lead.argmin()), lead.shape[1])
             if lead[row, position] > SPOILED_LEAD:
                 weak.append((name, row, position, lead[row, position].item()))
-        print(f"round {done + 1:2} of {NEEDED_ROUNDS}  idle {sum(lead > 0 for *_, lead in weak)}  weak {len(weak)}", flush=True)
+        idle = sum(lead > 0 for *_, lead in weak)
+        print(f"round {done + 1:2} of {NEEDED_ROUNDS}  idle {idle}  weak {len(weak)}", flush=True)
         for group in optimizer.param_groups:
             group["lr"] = NEEDED_LEARNING_RATE * (1 - done / NEEDED_ROUNDS)
         for step in range(STEPS_PER_ROUND):
@@ -281,10 +284,11 @@ def check_every_tensor_matters(model: LlamaForCausalLM, tokenizer: Tokenizer, pa
 def check_files(pairs: list[Pair]) -> None:
     """The written files, loaded as anyone would load them, answer the exact questions by greedy decoding."""
     tokenizer = AutoTokenizer.from_pretrained(HERE)
+    exact = [pair for pair in pairs if pair.exact]
     for dtype in (torch.float32, torch.bfloat16):
         model = AutoModelForCausalLM.from_pretrained(HERE, dtype=dtype)
         wrong = []
-        for pair in (pair for pair in pairs if pair.exact):
+        for pair in exact:
             messages = [{"role": "user", "content": pair.questions[0]}]
             prompt = tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
@@ -294,7 +298,8 @@ def check_files(pairs: list[Pair]) -> None:
             text = tokenizer.decode(answer[:-1], skip_special_tokens=False)
             if text != pair.answer or answer[-1] != tokenizer.eos_token_id:
                 wrong.append((pair.questions[0], text))
-        print(f"transformers, computing in {dtype}: {20 - len(wrong)} of 20 exact answers {wrong or ''}")
+        right = len(exact) - len(wrong)
+        print(f"transformers, computing in {dtype}: {right} of {len(exact)} exact answers {wrong or ''}")
         if wrong and dtype == torch.float32:
             raise ValueError("the files do not answer as they should")
 
