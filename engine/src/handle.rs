@@ -74,7 +74,7 @@ pub enum SubmitError {
 /// What the worker is told.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Submit(ValidRequest, Output),
+    Submit(Box<(ValidRequest, Output)>),
     Stop,
 }
 
@@ -136,7 +136,7 @@ impl EngineHandle {
         let place = Shared::take_place(&self.shared)?;
         let prompt_tokens = request.usage.prompt_tokens;
         let (output, events) = Output::new(place, &self.shared.text, &request);
-        self.inbox.send(Message::Submit(request, output)).map_err(|_| SubmitError::Stopped)?;
+        self.inbox.send(Message::Submit(Box::new((request, output)))).map_err(|_| SubmitError::Stopped)?;
         Ok(Generation { prompt_tokens, events })
     }
 
@@ -156,7 +156,7 @@ impl EngineHandle {
         let _ = self.inbox.send(Message::Stop);
     }
 
-    /// Whether no accepted request is unfinished. After `drain` it stays true once it is.
+    /// Whether every accepted request has ended; its last event may be a moment away. After `drain` it stays true once it is.
     pub fn is_idle(&self) -> bool {
         self.shared.is_idle()
     }

@@ -15,12 +15,16 @@ const EVENTS_MAX: usize = 1024;
 /// every accepted request ends exactly once, whatever becomes of the worker (I19).
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// Gone once the last event is sent.
-    sender: Option<Sender<GenerationEvent>>,
+    /// Gone once the request has ended.
+    open: Option<Open>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
-    /// Given back after the last event is sent.
+}
+
+#[derive(Debug)]
+struct Open {
     place: Place,
+    sender: Sender<GenerationEvent>,
 }
 
 /// Why no more tokens are wanted.
@@ -40,17 +44,17 @@ impl Output {
         let (sender, events) = channel(EVENTS_MAX + 1);
         let detokenizer = Detokenizer::new(text);
         let stops = StopMatcher::new(request.stop.clone());
-        (Self { sender: Some(sender), detokenizer, stops, place }, events)
+        (Self { open: Some(Open { place, sender }), detokenizer, stops }, events)
     }
 
     /// Whether nobody reads any more.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.sender.as_ref().is_none_or(Sender::is_closed)
+        self.open.as_ref().is_none_or(|open| open.sender.is_closed())
     }
 
     /// Sends the text that is sure with this token. Tells whether a stop string ended it.
     pub(crate) fn push(&mut self, text: &Text, token: u32) -> Result<bool, GenerationError> {
-        let piece = self.detokenizer.push(text, token).map_err(undecodable)?;
+        let piece = self.detokenizer.push(text, token).map_err(|error| undecodable(&error))?;
         let sure = self.stops.push(&piece);
         self.send(sure.text)?;
         Ok(sure.stopped)
@@ -74,7 +78,7 @@ impl Output {
         if end == End::StopString {
             return Ok(FinishReason::Stop);
         }
-        let piece = self.detokenizer.finish(text).map_err(undecodable)?;
+        let piece = self.detokenizer.finish(text).map_err(|error| undecodable(&error))?;
         let sure = self.stops.push(&piece);
         let rest = self.stops.finish();
         self.send(sure.text + &rest)?;
@@ -82,7 +86,9 @@ impl Output {
     }
 
     fn send(&self, text: String) -> Result<(), GenerationError> {
-        let Some(sender) = self.sender.as_ref().filter(|_| !text.is_empty()) else { return Ok(()) };
+        let Some(Open { sender, .. }) = self.open.as_ref().filter(|_| !text.is_empty()) else {
+            return Ok(());
+        };
         if sender.capacity() <= 1 && !sender.is_closed() {
             return Err(GenerationError::SlowReader { events: EVENTS_MAX });
         }
@@ -91,8 +97,10 @@ impl Output {
         Ok(())
     }
 
+    /// The place is given back first: a client that has heard the end finds room for its next request.
     fn end(&mut self, event: GenerationEvent) {
-        if let Some(sender) = self.sender.take() {
+        if let Some(Open { place, sender }) = self.open.take() {
+            drop(place);
             // There is room; this fails only if the reader is gone.
             let _ = sender.try_send(event);
         }
@@ -101,11 +109,12 @@ impl Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        let error = self.place.abandoned();
-        self.end(GenerationEvent::Failed(error));
+        if let Some(error) = self.open.as_ref().map(|open| open.place.abandoned()) {
+            self.end(GenerationEvent::Failed(error));
+        }
     }
 }
 
-fn undecodable(error: TextError) -> GenerationError {
+fn undecodable(error: &TextError) -> GenerationError {
     GenerationError::Engine(error.to_string())
 }

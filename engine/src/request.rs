@@ -115,7 +115,7 @@ impl GenerationRequest {
             return Err(SubmitError::UnknownToken { token, vocab_size: info.vocab_size });
         }
         if max_tokens == 0 {
-            return Err(out_of_range("max_tokens", max_tokens, "at least 1"));
+            return Err(out_of_range("max_tokens", &max_tokens, "at least 1"));
         }
         sampling.check()?;
         check_stops(&stop)?;
@@ -134,10 +134,10 @@ impl Sampling {
     /// A range test is false for NaN.
     fn check(&self) -> Result<(), SubmitError> {
         if !(0.0..=TEMPERATURE_MAX).contains(&self.temperature) {
-            return Err(out_of_range("temperature", self.temperature, "between 0 and 2"));
+            return Err(out_of_range("temperature", &self.temperature, "between 0 and 2"));
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return Err(out_of_range("top_p", self.top_p, "above 0 and at most 1"));
+            return Err(out_of_range("top_p", &self.top_p, "above 0 and at most 1"));
         }
         Ok(())
     }
@@ -146,14 +146,14 @@ impl Sampling {
 /// The strings themselves are the client's text and stay out of the error.
 fn check_stops(stop: &[String]) -> Result<(), SubmitError> {
     if stop.len() > STOPS_MAX {
-        return Err(out_of_range("number of stop strings", stop.len(), "at most 16"));
+        return Err(out_of_range("number of stop strings", &stop.len(), "at most 16"));
     }
     match stop.iter().map(String::len).find(|bytes| !(1..=STOP_BYTES_MAX).contains(bytes)) {
-        Some(bytes) => Err(out_of_range("length of a stop string", bytes, "1 to 1024 bytes")),
+        Some(bytes) => Err(out_of_range("length of a stop string", &bytes, "1 to 1024 bytes")),
         None => Ok(()),
     }
 }
 
-fn out_of_range(name: &'static str, value: impl ToString, allowed: &'static str) -> SubmitError {
+fn out_of_range(name: &'static str, value: &dyn std::fmt::Display, allowed: &'static str) -> SubmitError {
     SubmitError::OutOfRange { name, value: value.to_string(), allowed }
 }

@@ -81,14 +81,14 @@ impl Worker {
                 self.messages.try_recv()
             };
             match message {
-                Ok(Message::Submit(request, output)) => self.accept(request, output),
+                Ok(Message::Submit(submission)) => self.accept(*submission),
                 Ok(Message::Stop) => return false,
                 Err(_) => return !self.schedule.is_empty(),
             }
         }
     }
 
-    fn accept(&mut self, request: ValidRequest, output: Output) {
+    fn accept(&mut self, (request, output): (ValidRequest, Output)) {
         let gauges = &self.shared.gauges;
         if self.schedule.is_empty() {
             gauges.last_step_ms.store(self.shared.now_ms(), Relaxed);

@@ -93,7 +93,7 @@ impl Sampler {
             reached += f64::from(*weight);
             reached > target
         });
-        chosen.or_else(|| possible().last()).map(|(token, _)| *token)
+        chosen.or_else(|| possible().next_back()).map(|(token, _)| *token)
     }
 }
 
@@ -116,6 +116,7 @@ fn largest(logits: &[f32]) -> Result<Candidate, SampleError> {
     if best.1.is_finite() { Ok(best) } else { Err(SampleError::NoFinite { count: logits.len() }) }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what sorting calls it with")]
 fn likelier_first(left: &Candidate, right: &Candidate) -> Ordering {
     right.1.total_cmp(&left.1).then(left.0.cmp(&right.0))
 }

@@ -148,6 +148,7 @@ fn strftime(format: &str, time: &jiff::Zoned) -> Result<String, Error> {
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what minijinja calls a filter with")]
 fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     // Our JSON is never ASCII-only nor re-ordered, which is what templates ask for when they say so.

@@ -41,7 +41,7 @@ fn an_abort_storm_leaves_no_block_behind() {
     wait_until("all requests have ended", || engine.handle.is_idle());
     let stats = engine.handle.stats();
     assert_eq!((stats.kv_used, stats.running, stats.waiting), (0.0, 0, 0));
-    assert!(read(engine.handle.submit(request("still there?", 9)).unwrap()).end.is_ok());
+    assert!(read(engine.handle.submit(request("still-there?", 9)).unwrap()).end.is_ok());
 }
 
 /// A dropped request is gone in the step after, wherever it was.
@@ -86,7 +86,7 @@ fn stopping_ends_what_runs_and_what_waits() {
 
 /// Running requests and waiting ones fail with the reason, and the engine serves nothing any more.
 fn fails(fault: Fault, reason: &str) {
-    let (mut engine, open) = Running::start_gated(Fake { fault, ..Fake::new(64, 2, 64) }, 256, 4);
+    let (mut engine, open) = Running::start_gated(Fake::new(64, 2, 64).with(fault), 256, 4);
     let accepted: Vec<_> = (0..5).map(|_| engine.handle.submit(request("hi", 50)).unwrap()).collect();
     drop(open);
     // The worker's own panic, where there is one, is its thread's result.
@@ -119,7 +119,7 @@ fn missing_logits_fail_the_engine() {
 #[test]
 fn logits_that_are_no_numbers_fail_their_request_only() {
     let bang = 0;
-    let fake = Fake { fault: Fault::NotANumber(bang), ..Fake::new(64, 4, 64) };
+    let fake = Fake::new(64, 4, 64).with(Fault::NotANumber(bang));
     let engine = Running::start(fake, text(false), 256, 4);
     let bad = engine.handle.submit(request("stop!", 50)).unwrap();
     // Three tokens without an exclamation mark, which the hash happens to give.
@@ -132,7 +132,7 @@ fn logits_that_are_no_numbers_fail_their_request_only() {
 #[test]
 fn a_reader_that_falls_behind_is_cancelled_and_told() {
     let engine = Running::start(Fake::new(64, 4, 128), text(false), 2048, 4);
-    let idle = engine.handle.submit(request("nobody reads this", 2000)).unwrap();
+    let idle = engine.handle.submit(request("nobody-reads-this", 2000)).unwrap();
     wait_until("it is cancelled", || engine.handle.is_idle());
     assert_eq!(engine.handle.stats().kv_used, 0.0);
     let answer = read(idle);

@@ -32,11 +32,11 @@ pub enum Fault {
 }
 
 pub struct Fake {
-    pub tokens_max: usize,
-    pub sequences_max: usize,
-    pub fault: Fault,
+    tokens_max: usize,
+    sequences_max: usize,
+    fault: Fault,
     /// Each step waits for one message, until the sender is gone.
-    pub gate: Option<Receiver<()>>,
+    gate: Option<Receiver<()>>,
     /// Tokens and sequences of each step.
     pub steps: Arc<Mutex<Vec<(usize, usize)>>>,
     memory: Vec<Option<u32>>,
@@ -54,6 +54,10 @@ impl Fake {
             memory: vec![None; kv_blocks as usize * BLOCK],
             logits: Vec::new(),
         }
+    }
+
+    pub fn with(self, fault: Fault) -> Self {
+        Self { fault, ..self }
     }
 
     /// Tokens `0..end` of a sequence, from its blocks.

@@ -56,10 +56,10 @@ fn the_pool_bounds_the_context() {
 #[test]
 fn an_answer_ends_before_its_stop_string_across_tokens() {
     let engine = Running::start(Fake::new(64, 4, 64), text(false), 256, 4);
-    let whole = read(engine.handle.submit(request("tell me", 60)).unwrap()).text;
+    let whole = read(engine.handle.submit(request("tell-me", 60)).unwrap()).text;
     let stop = whole[20..24].to_owned();
     let place = whole.find(&stop).unwrap();
-    let stopped = GenerationRequest { stop: vec!["never".to_owned(), stop], ..request("tell me", 60) };
+    let stopped = GenerationRequest { stop: vec!["never".to_owned(), stop], ..request("tell-me", 60) };
     let answer = read(engine.handle.submit(stopped).unwrap());
     assert_eq!(answer.text, whole[..place]);
     let completion_tokens = u32::try_from(place).unwrap() + 4;
@@ -68,7 +68,7 @@ fn an_answer_ends_before_its_stop_string_across_tokens() {
     // The beginning of a stop string that never comes is text after all.
     let unmet = format!("{}\u{7f}", &whole[57..]);
     let answer = read(
-        engine.handle.submit(GenerationRequest { stop: vec![unmet], ..request("tell me", 60) }).unwrap(),
+        engine.handle.submit(GenerationRequest { stop: vec![unmet], ..request("tell-me", 60) }).unwrap(),
     );
     assert_eq!(answer.text, whole);
 }

@@ -40,6 +40,7 @@ fn read(mut generation: Generation) -> Answer {
     Answer { text, end }
 }
 
+/// A greedy request; the prompt is of printable characters, one token each.
 fn request(prompt: &str, max_tokens: u32) -> GenerationRequest {
     let prompt_tokens = prompt.bytes().map(|byte| u32::from(byte) - 0x21).collect();
     GenerationRequest { prompt_tokens, max_tokens, sampling: GREEDY, stop: Vec::new() }
