@@ -15,6 +15,7 @@ mod call;
 mod control;
 mod events;
 mod heartbeat;
+mod local;
 mod metrics;
 pub mod observe;
 mod pending;
@@ -25,5 +26,6 @@ mod world;
 
 pub use control::{OperatorConfig, OperatorError, run};
 pub use heartbeat::Heartbeats;
+pub use local::{LocalCluster, Route};
 pub use status::{deployment_status, node_reachable, replica_reachable};
 pub use world::{Undecodable, World};

@@ -27,9 +27,9 @@ const CONNECTIONS_MAX: usize = 1024;
 /// Room for long keys and proxies' additions, and a bound for what one connection may make us hold.
 const HEADER_BYTES_MAX: usize = 16 << 10;
 /// Both a slow header and an idle kept connection end here. Longer than the 5 s to 15 s that clients keep theirs.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+const HEADER_TIMEOUT: Duration = Duration::from_mins(1);
 /// A peer that acknowledges nothing for this long is gone, or reads nothing; its connection is cut by the kernel.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Pause after a failed accept: out of file descriptors does not heal faster.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -155,9 +155,18 @@ fn closing(service: &Service, mut response: Response) -> Response {
     response
 }
 
-/// Serves until `end`, then lets open connections finish what they are writing. Dropping the future cuts them.
+/// Serves an engine's routes until `end`, then lets open connections finish what they are writing. Dropping the future
+/// cuts them.
 pub async fn serve(listener: TcpListener, service: Arc<Service>, end: impl Future<Output = ()>) {
-    let routes = routes(service);
+    serve_routes(listener, routes(service), end).await;
+}
+
+/// The same, for any routes.
+pub(crate) async fn serve_routes(
+    listener: TcpListener,
+    routes: impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
+    end: impl Future<Output = ()>,
+) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     let mut end = std::pin::pin!(end);

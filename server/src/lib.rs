@@ -10,6 +10,7 @@ mod body;
 pub mod child;
 mod engine;
 pub mod fake;
+pub mod front;
 mod health;
 mod http;
 mod metrics;

@@ -62,7 +62,7 @@ pub enum Action {
         uid: String,
         expose: Expose,
     },
-    /// Writes the replica's EndpointSlice; `ready: false` also means not serving.
+    /// Writes the replica's `EndpointSlice`; `ready: false` also means not serving.
     SetEndpoint {
         replica: ReplicaId,
         uid: String,

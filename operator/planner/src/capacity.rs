@@ -169,3 +169,81 @@ impl Shortage {
         Self { pool: PoolKind::Unified, needed_bytes, free_bytes: 0, capacity_bytes: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{GIB, node, replica, reported, snapshot};
+    use crate::snapshot::{Replica, Run};
+
+    const UNIFIED: &[PoolKind] = &[PoolKind::Unified];
+    const SPLIT: &[PoolKind] = &[PoolKind::Device, PoolKind::Host];
+
+    fn need(device: u64, host: u64) -> Bytes {
+        Bytes { device: device * GIB, host: host * GIB }
+    }
+
+    /// GiB left after taking `wanted` beside what is there, or the GiB that were free.
+    fn fit(kinds: &[PoolKind], there: &[Replica], wanted: Bytes, credit: Bytes) -> Result<u64, u64> {
+        let mut snapshot = snapshot(&[("spark-1", node(kinds))]);
+        for (index, replica) in there.iter().enumerate() {
+            snapshot.replicas.insert(ReplicaId::new("lab", index.to_string()), replica.clone());
+        }
+        let (name, deployment) = (NodeName::new("spark-1"), DeploymentId::new("lab", "coder"));
+        Ledger::new(&snapshot)
+            .fit(&name, &deployment, wanted, credit)
+            .map(|left| left / GIB)
+            .map_err(|shortage| shortage.free_bytes / GIB)
+    }
+
+    #[test]
+    fn room_is_allocatable_less_what_is_promised_less_one_percent() {
+        let stopped = |released| {
+            let mut replica = replica(30, 10);
+            replica.run = Run::Stop;
+            replica.status.released = reported(released, crate::fixture::at(0));
+            replica
+        };
+        let told = Replica { deleting: true, ..replica(30, 10) };
+        let mut claims = replica(30, 10);
+        claims.status.released = reported(true, crate::fixture::at(0));
+        for (name, kinds, there, wanted, credit, expected) in [
+            ("all of it", UNIFIED, vec![], need(80, 9), need(0, 0), Ok(0)),
+            ("the lag is kept", UNIFIED, vec![], need(80, 10), need(0, 0), Err(89)),
+            ("beside another", UNIFIED, vec![replica(30, 10)], need(40, 9), need(0, 0), Ok(0)),
+            ("too much beside another", UNIFIED, vec![replica(30, 10)], need(40, 10), need(0, 0), Err(49)),
+            ("instead of another", UNIFIED, vec![replica(30, 10)], need(80, 9), need(30, 10), Ok(0)),
+            ("a stopped one counts", UNIFIED, vec![stopped(false)], need(50, 0), need(0, 0), Err(49)),
+            ("until it is released", UNIFIED, vec![stopped(true)], need(89, 0), need(0, 0), Ok(0)),
+            ("a deleted one counts", UNIFIED, vec![told], need(50, 0), need(0, 0), Err(49)),
+            (
+                "released counts only when told to leave",
+                UNIFIED,
+                vec![claims],
+                need(50, 0),
+                need(0, 0),
+                Err(49),
+            ),
+            ("two pools, each its own", SPLIT, vec![replica(30, 10)], need(59, 79), need(0, 0), Ok(0)),
+            ("short of host", SPLIT, vec![replica(30, 10)], need(1, 80), need(0, 0), Err(79)),
+            ("no pool is no room", &[], vec![], need(1, 0), need(0, 0), Err(0)),
+        ] {
+            assert_eq!(fit(kinds, &there, wanted, credit), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_held_for_one_is_not_there_for_others_and_is_spent_once() {
+        let snapshot = snapshot(&[("spark-1", node(UNIFIED))]);
+        let mut ledger = Ledger::new(&snapshot);
+        let (node, none) = (NodeName::new("spark-1"), Bytes::default());
+        let (holder, other) = (DeploymentId::new("lab", "holder"), DeploymentId::new("lab", "other"));
+        ledger.hold(&node, &holder, need(50, 0));
+        assert!(ledger.fit(&node, &other, need(39, 0), none).is_ok());
+        assert!(ledger.fit(&node, &other, need(40, 0), none).is_err());
+        assert!(ledger.fit(&node, &holder, need(89, 0), none).is_ok());
+        ledger.promise(&node, &holder, &ReplicaId::new("lab", "new"), need(50, 0));
+        assert!(ledger.fit(&node, &other, need(39, 0), none).is_ok(), "the same bytes are not counted twice");
+        assert!(ledger.fit(&node, &holder, need(40, 0), none).is_err());
+    }
+}

@@ -140,3 +140,66 @@ pub(crate) fn has_grown(node: Option<&Node>, refusal: &Refusal) -> bool {
         pool.allocatable_bytes >= refusal.allocatable_bytes.saturating_add(step)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{GIB, at, node, replica, snapshot};
+
+    #[test]
+    fn refusals_wait_from_half_a_minute_to_five() {
+        let waits: Vec<i64> = [0, 1, 2, 3, 4, 5, 6, u32::MAX].map(|n| refusal_backoff(n).as_secs()).to_vec();
+        assert_eq!(waits, [30, 30, 60, 120, 240, 300, 300, 300]);
+    }
+
+    #[test]
+    fn memory_has_grown_when_it_is_up_by_more_than_goes_unreported() {
+        let node = node(&[PoolKind::Unified]);
+        for (when_refused_gib, expected) in [(89, true), (90, false), (100, false)] {
+            let refusal =
+                Refusal { message: "no".into(), at: at(0), allocatable_bytes: when_refused_gib * GIB };
+            assert_eq!(has_grown(Some(&node), &refusal), expected, "{when_refused_gib}");
+        }
+        let refusal = Refusal { message: "no".into(), at: at(0), allocatable_bytes: 0 };
+        assert!(!has_grown(None, &refusal));
+    }
+
+    /// `(revision, created at, run)` in, the course out: `forward`, or what it returns to.
+    fn course_of(records: &[(&str, i64, Run)]) -> String {
+        let snapshot = snapshot(&[("spark-1", node(&[PoolKind::Unified]))]);
+        let made: Vec<(ReplicaId, Replica)> = records
+            .iter()
+            .map(|(revision, created_at, run)| {
+                let mut replica = replica(1, 0);
+                (replica.revision, replica.created_at, replica.run) =
+                    ((*revision).into(), at(*created_at), *run);
+                (ReplicaId::new("lab", format!("{revision}-{created_at}")), replica)
+            })
+            .collect();
+        let members: Vec<Member<'_>> = made
+            .iter()
+            .map(|(id, replica)| Member { id, replica, phase: Phase::Loading, is_misplaced: false })
+            .collect();
+        match course(&snapshot, &members, "wanted") {
+            Course::Forward { .. } => "forward".into(),
+            Course::Back { to, .. } => to.replica.revision.clone(),
+        }
+    }
+
+    #[test]
+    fn a_stopped_wanted_record_was_given_up_if_an_older_one_is_there() {
+        use Run::{Serve, Stop};
+        for (records, expected) in [
+            (vec![], "forward"),
+            (vec![("wanted", 1, Serve)], "forward"),
+            (vec![("wanted", 1, Stop)], "forward"),
+            (vec![("old", 1, Stop), ("wanted", 2, Serve)], "forward"),
+            (vec![("old", 1, Stop), ("wanted", 2, Stop)], "old"),
+            (vec![("old", 1, Serve), ("wanted", 2, Stop)], "old"),
+            (vec![("wanted", 1, Stop), ("other", 2, Serve)], "forward"),
+            (vec![("older", 1, Serve), ("old", 2, Stop), ("wanted", 3, Stop)], "old"),
+        ] {
+            assert_eq!(course_of(&records), expected, "{records:?}");
+        }
+    }
+}

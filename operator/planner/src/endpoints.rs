@@ -11,7 +11,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
     for (id, replica) in &pass.snapshot.replicas {
         let deployment = DeploymentId::new(id.namespace(), &replica.deployment);
         if pass.may_act_for(&deployment) {
-            set_endpoint(pass, id, replica, deployment);
+            set_endpoint(pass, id, replica, &deployment);
         }
     }
 }
@@ -32,7 +32,7 @@ fn ensure_service(pass: &mut Pass<'_>, id: &DeploymentId, deployment: &Deploymen
     }
 }
 
-fn set_endpoint(pass: &mut Pass<'_>, id: &ReplicaId, replica: &Replica, deployment: DeploymentId) {
+fn set_endpoint(pass: &mut Pass<'_>, id: &ReplicaId, replica: &Replica, deployment: &DeploymentId) {
     let action = |address, port, ready| Action::SetEndpoint {
         replica: id.clone(),
         uid: replica.uid.clone(),
@@ -43,7 +43,7 @@ fn set_endpoint(pass: &mut Pass<'_>, id: &ReplicaId, replica: &Replica, deployme
         ready,
     };
     let withdrawn = pass.decisions.withdrawn.contains(id);
-    if !withdrawn && may_be_published(pass, replica, &deployment) {
+    if !withdrawn && may_be_published(pass, replica, deployment) {
         let address = pass.snapshot.nodes.get(&replica.node).and_then(|node| node.address);
         let (Some(address), Some(port)) = (address, replica.status.endpoint_port) else { return };
         let as_it_is = replica.endpoint.as_ref().is_some_and(|endpoint| {
@@ -52,7 +52,7 @@ fn set_endpoint(pass: &mut Pass<'_>, id: &ReplicaId, replica: &Replica, deployme
         if !as_it_is && !pass.decisions.is_decided(id) && !pass.decisions.going.contains(id) {
             pass.decisions.replica(id.clone(), action(address, port, true));
         }
-    } else if (withdrawn || !is_kept(pass, replica, &deployment)) && is_published(replica) {
+    } else if (withdrawn || !is_kept(pass, replica, deployment)) && is_published(replica) {
         let Some(endpoint) = &replica.endpoint else { return };
         let Some(address) = endpoint.address else { return };
         pass.decisions.replica(id.clone(), action(address, endpoint.port, false));

@@ -116,6 +116,9 @@ fn silence(view: &View<'_, '_>) -> Option<Finding> {
 }
 
 fn failure(view: &View<'_, '_>) -> Option<Finding> {
+    if view.replicas() == 0 {
+        return None;
+    }
     if let Some(Course::Back { to, failed }) = view.course {
         let spec_deadline = view.run().and_then(|run| run.spec.rollout.progress_deadline);
         let cause = attempt_failure(view.pass, failed.replica, spec_deadline);
@@ -152,7 +155,7 @@ fn failure_of(view: &View<'_, '_>, member: &Member<'_>) -> Option<Finding> {
     if let Some(refusal) = refusal(replica).filter(|_| reason == Reason::Refused) {
         let due = later(refusal.at, refusal_backoff(replica.attempt));
         let wait = age(due, view.pass.snapshot.now).as_secs();
-        message.push_str(&format!("; tried again in {wait} s, or when the node can take more"));
+        message = format!("{message}; tried again in {wait} s, or when the node can take more");
     }
     Some(finding(Kind::Broken, reason, message))
 }

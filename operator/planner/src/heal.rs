@@ -48,7 +48,7 @@ fn release(pass: &mut Pass<'_>) {
 fn remove_orphans(pass: &mut Pass<'_>) {
     for (id, replica) in pass.census.orphans.clone() {
         if !replica.deleting {
-            pass.take_down(id, replica, &Departure::Delete(Reason::Draining));
+            pass.take_down(id, replica, Departure::Delete(Reason::Draining));
         }
     }
 }
@@ -57,7 +57,7 @@ fn leave_lost_nodes(pass: &mut Pass<'_>) {
     let owned: Vec<_> = pass.census.owned().collect();
     for (id, replica) in owned {
         if !replica.deleting && pass.reach.is_lost(pass.snapshot, replica) {
-            pass.take_down(id, replica, &Departure::Delete(Reason::NodeUnreachable));
+            pass.take_down(id, replica, Departure::Delete(Reason::NodeUnreachable));
         }
     }
 }
@@ -79,7 +79,7 @@ fn remove_doubles(pass: &mut Pass<'_>) {
     owned.sort_by_key(|(improper, _, id, _)| (*improper, *id));
     for (_, deployment, id, replica) in owned {
         if !seen.insert((deployment, &replica.revision, &replica.node)) {
-            pass.take_down(id, replica, &Departure::Delete(Reason::Draining));
+            pass.take_down(id, replica, Departure::Delete(Reason::Draining));
         }
     }
 }
@@ -108,7 +108,7 @@ fn relieve_nodes(pass: &mut Pass<'_>) {
             .into_iter()
             .min_by_key(|(id, replica)| (works(replica), std::cmp::Reverse(replica.created_at), *id));
         if let Some((id, replica)) = victim {
-            pass.take_down(id, replica, &Departure::Delete(Reason::InsufficientMemory));
+            pass.take_down(id, replica, Departure::Delete(Reason::InsufficientMemory));
         }
     }
 }

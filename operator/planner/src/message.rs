@@ -125,10 +125,13 @@ fn others(verdicts: &BTreeMap<NodeName, Verdict>, but: Option<&NodeName>) -> Str
     let rest: Vec<_> = verdicts.iter().filter(|(name, _)| Some(*name) != but).collect();
     let mut text = String::new();
     for (name, each) in rest.iter().take(VERDICTS_MAX) {
-        text.push_str(&format!("; {name} {}", verdict(each)));
+        text.push_str("; ");
+        text.push_str(name.as_str());
+        text.push(' ');
+        text.push_str(&verdict(each));
     }
     if rest.len() > VERDICTS_MAX {
-        text.push_str(&format!("; and {} more", rest.len() - VERDICTS_MAX));
+        return format!("{text}; and {} more", rest.len() - VERDICTS_MAX);
     }
     text
 }

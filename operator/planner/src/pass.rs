@@ -49,7 +49,7 @@ impl<'a> Pass<'a> {
 
     /// Takes a replica out: its endpoint first, and in a later pass, when that is seen done, the replica itself. At most one
     /// per deployment and pass. Whether anything was decided.
-    pub(crate) fn take_down(&mut self, id: &ReplicaId, replica: &Replica, departure: &Departure) -> bool {
+    pub(crate) fn take_down(&mut self, id: &ReplicaId, replica: &Replica, departure: Departure) -> bool {
         let deployment = DeploymentId::new(id.namespace(), &replica.deployment);
         if !self.may_act_for(&deployment) || self.decisions.is_decided(id) {
             return false;
@@ -74,7 +74,7 @@ impl<'a> Pass<'a> {
                 uid: replica.uid.clone(),
                 resource_version: replica.resource_version.clone(),
                 deployment,
-                reason: *reason,
+                reason,
             },
         };
         self.decisions.replica(id.clone(), action);
@@ -82,7 +82,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// Whether traffic can reach it through its EndpointSlice; one without an address routes nothing.
+/// Whether traffic can reach it through its `EndpointSlice`; one without an address routes nothing.
 pub(crate) fn is_published(replica: &Replica) -> bool {
     replica.endpoint.as_ref().is_some_and(|endpoint| endpoint.ready && endpoint.address.is_some())
 }
@@ -137,7 +137,7 @@ impl<'a> Census<'a> {
         for (id, replica) in &snapshot.replicas {
             let deployment = DeploymentId::new(id.namespace(), &replica.deployment);
             match snapshot.deployments.get_key_value(&deployment) {
-                Some((key, owner)) if replica.owner_uid.as_ref() == Some(&owner.uid) => {
+                Some((key, deployment)) if replica.owner_uid.as_ref() == Some(&deployment.uid) => {
                     owned.entry(key).or_default().push((id, replica));
                 }
                 _ => orphans.push((id, replica)),

@@ -144,3 +144,75 @@ pub(crate) fn has_copy(model: &Model, node: &NodeName, digest: &str) -> bool {
         .get(node)
         .is_some_and(|copy| copy.state == CopyState::Ready && copy.digest.as_deref() == Some(digest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{at, node, replica, reported, snapshot};
+    use crate::snapshot::{PoolKind, Refusal};
+
+    fn phase_of(change: impl Fn(&mut Replica)) -> Phase {
+        let mut replica = replica(1, 0);
+        change(&mut replica);
+        let snapshot = snapshot(&[("spark-1", node(&[PoolKind::Unified]))]);
+        phase(&snapshot, &Reach::new(&snapshot), &replica, None)
+    }
+
+    #[test]
+    fn a_replica_is_what_its_agent_says_of_the_present_attempt() {
+        let refusal = || Some(Refusal { message: "no".into(), at: at(0), allocatable_bytes: 0 });
+        let ready = |replica: &mut Replica| replica.status.ready = reported(true, at(-5));
+        assert_eq!(phase_of(|_| ()), Phase::Fetching);
+        assert_eq!(phase_of(|r| r.status.weights_ready = reported(true, at(-5))), Phase::Loading);
+        assert_eq!(phase_of(ready), Phase::Ready);
+        assert_eq!(phase_of(|r| r.status.refusal = refusal()), Phase::Refused);
+        assert_eq!(phase_of(|r| r.status.failures = CRASH_LOOP_FAILURES), Phase::CrashLooping);
+        assert_eq!(phase_of(|r| r.run = Run::Stop), Phase::Leaving);
+        assert_eq!(phase_of(|r| r.deleting = true), Phase::Leaving);
+
+        let of_another_attempt = phase_of(|r| {
+            ready(r);
+            r.attempt = 2;
+        });
+        assert_eq!(of_another_attempt, Phase::Loading);
+        let of_another_life = phase_of(|r| {
+            ready(r);
+            r.status.agent_incarnation = Some("life-0".into());
+        });
+        assert_eq!(of_another_life, Phase::Unheard);
+        let released = |r: &mut Replica| r.status.released = reported(true, at(0));
+        assert_eq!(phase_of(released), Phase::Fetching, "nobody told it to leave");
+        let released_by_another_attempt = phase_of(|r| {
+            released(r);
+            (r.run, r.attempt) = (Run::Stop, 2);
+        });
+        assert_eq!(released_by_another_attempt, Phase::Released);
+    }
+
+    #[test]
+    fn the_deadline_runs_from_the_weights_or_from_the_last_time_it_was_ready() {
+        let with_weights = |since: i64| {
+            move |r: &mut Replica| {
+                r.status.weights_ready = reported(true, at(since));
+                r.status.ready = reported(false, at(since - 50));
+            }
+        };
+        // 120 s and 2 GB at 200 MB/s.
+        assert_eq!(phase_of(with_weights(-129)), Phase::Loading);
+        assert_eq!(phase_of(with_weights(-130)), Phase::Late);
+        let was_ready = phase_of(|r| {
+            with_weights(-5000)(r);
+            r.status.ready = reported(false, at(-5));
+        });
+        assert_eq!(was_ready, Phase::Loading);
+        let own = deadline_at(
+            &{
+                let mut replica = replica(1, 0);
+                with_weights(-100)(&mut replica);
+                replica
+            },
+            Some(SignedDuration::from_secs(7)),
+        );
+        assert_eq!(own, Some(at(-93)));
+    }
+}

@@ -109,7 +109,9 @@ fn verdict(pass: &Pass<'_>, query: &Query<'_, '_>, name: &NodeName, node: &Node)
     let Some(platform) = node.platform.as_ref().filter(|_| !node.pools.is_empty()) else {
         return Verdict::NoFacts;
     };
-    let footprint = match query.target.footprint_on(platform) {
+    // A record's footprint was set with it, whatever the platform has become since.
+    let record = pass.snapshot.replicas.get(&replica_id(query, name)).map(|record| record.footprint);
+    let footprint = match record.map_or_else(|| query.target.footprint_on(platform), Ok) {
         Ok(footprint) => footprint,
         Err(error) => return Verdict::Impossible { message: error.to_string() },
     };

@@ -72,6 +72,6 @@ fn roll_out<'a>(
 fn empty(pass: &mut Pass<'_>, id: &DeploymentId) {
     let owned: Vec<_> = pass.census.of(id).filter(|(_, replica)| !replica.deleting).collect();
     for (id, replica) in owned {
-        pass.take_down(id, replica, &Departure::Delete(Reason::Draining));
+        pass.take_down(id, replica, Departure::Delete(Reason::Draining));
     }
 }

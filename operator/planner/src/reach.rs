@@ -118,3 +118,64 @@ pub(crate) fn age(now: Timestamp, then: Timestamp) -> SignedDuration {
 pub(crate) fn later(at: Timestamp, wait: SignedDuration) -> Timestamp {
     at.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{at, node, replica, snapshot};
+    use crate::snapshot::PoolKind;
+
+    fn lab(silent_for: &[Option<i64>]) -> Snapshot {
+        let nodes: Vec<(String, Node)> = silent_for
+            .iter()
+            .zip(1..)
+            .map(|(seconds, index)| {
+                let heartbeat_at = seconds.map(|seconds| at(-seconds));
+                (format!("spark-{index}"), Node { heartbeat_at, ..node(&[PoolKind::Unified]) })
+            })
+            .collect();
+        let borrowed: Vec<(&str, Node)> =
+            nodes.iter().map(|(name, node)| (name.as_str(), node.clone())).collect();
+        snapshot(&borrowed)
+    }
+
+    #[test]
+    fn silence_makes_a_node_stale_and_then_lost() {
+        // Seconds of silence; reachable; lost for a replica of a minute of age.
+        for (silent_for, reachable, lost) in [
+            (Some(-5), true, false),
+            (Some(39), true, false),
+            (Some(40), false, false),
+            (Some(339), false, false),
+            (Some(340), false, true),
+            (None, false, false),
+        ] {
+            let snapshot = lab(&[silent_for]);
+            let reach = Reach::new(&snapshot);
+            assert_eq!(reach.is_reachable(&NodeName::new("spark-1")), reachable, "{silent_for:?}");
+            assert_eq!(reach.is_lost(&snapshot, &replica(1, 0)), lost, "{silent_for:?}");
+        }
+    }
+
+    #[test]
+    fn most_nodes_silent_at_once_are_not_lost() {
+        for (silent_for, expected) in [
+            (vec![900, 900], false),
+            (vec![900, 900, 1], true),
+            (vec![900, 1, 1], false),
+            (vec![900, 900, 1, 1], false),
+        ] {
+            let snapshot = lab(&silent_for.iter().copied().map(Some).collect::<Vec<_>>());
+            let reach = Reach::new(&snapshot);
+            assert_eq!(reach.most_stale(), expected, "{silent_for:?}");
+            assert_eq!(reach.is_lost(&snapshot, &replica(1, 0)), !expected, "{silent_for:?}");
+            assert!(reach.is_gone(&snapshot, &replica(1, 0)), "deletion finishes all the same (I13)");
+        }
+    }
+
+    #[test]
+    fn a_node_that_left_the_cluster_is_lost() {
+        let snapshot = lab(&[]);
+        assert!(Reach::new(&snapshot).is_lost(&snapshot, &replica(1, 0)));
+    }
+}

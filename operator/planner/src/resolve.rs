@@ -114,14 +114,14 @@ pub(crate) fn run<'a>(pass: &mut Pass<'a>, catalog: &Catalog<'a>) {
 type Missing<'a> = BTreeMap<(&'a str, &'a str), BTreeMap<&'a DeploymentId, &'a Deployment>>;
 
 fn uses<'a>(pass: &Pass<'a>, catalog: &Catalog<'a>) -> (BTreeMap<ModelId, Use<'a>>, Missing<'a>) {
-    let mut uses: BTreeMap<ModelId, Use<'a>> = BTreeMap::new();
+    let mut by_model: BTreeMap<ModelId, Use<'a>> = BTreeMap::new();
     let mut missing: Missing<'a> = BTreeMap::new();
     for (id, deployment) in &pass.snapshot.deployments {
         let Ok(spec) = &deployment.spec else { continue };
         if !deployment.deleting {
             match catalog.of(id.namespace(), &spec.model) {
                 Some((model, _)) => {
-                    uses.entry(model.clone()).or_default().deployments.insert(id, deployment);
+                    by_model.entry(model.clone()).or_default().deployments.insert(id, deployment);
                 }
                 None => {
                     missing.entry((id.namespace(), &spec.model)).or_default().insert(id, deployment);
@@ -130,7 +130,7 @@ fn uses<'a>(pass: &Pass<'a>, catalog: &Catalog<'a>) -> (BTreeMap<ModelId, Use<'a
         }
     }
     for (id, replica) in &pass.snapshot.replicas {
-        let used = uses.entry(ModelId::new(id.namespace(), &replica.model.name)).or_default();
+        let used = by_model.entry(ModelId::new(id.namespace(), &replica.model.name)).or_default();
         used.nodes.insert(replica.node.clone());
         let owner =
             pass.snapshot.deployments.get_key_value(&DeploymentId::new(id.namespace(), &replica.deployment));
@@ -142,12 +142,12 @@ fn uses<'a>(pass: &Pass<'a>, catalog: &Catalog<'a>) -> (BTreeMap<ModelId, Use<'a
     }
     for replica in pass.decisions.new_replicas() {
         let model = ModelId::new(replica.id.namespace(), &replica.model.name);
-        uses.entry(model).or_default().nodes.insert(replica.node.clone());
+        by_model.entry(model).or_default().nodes.insert(replica.node.clone());
     }
     for (model, nodes) in &pass.fetch_to {
-        uses.entry(model.clone()).or_default().nodes.extend(nodes.iter().cloned());
+        by_model.entry(model.clone()).or_default().nodes.extend(nodes.iter().cloned());
     }
-    (uses, missing)
+    (by_model, missing)
 }
 
 fn create(pass: &mut Pass<'_>, namespace: &str, source: &str, users: &BTreeMap<&DeploymentId, &Deployment>) {
@@ -248,7 +248,7 @@ fn candidates(
             let wanted = |deployment: &&Deployment| {
                 deployment.spec.as_ref().is_ok_and(|spec| matches(&spec.placement, name, node))
             };
-            is_prefetched(name) || users.values().any(|deployment| wanted(deployment))
+            is_prefetched(name) || users.values().any(wanted)
         })
         .map(|(name, _)| name.clone())
         .collect();

@@ -64,9 +64,9 @@ fn hex_of_parts(parts: &[&str], digits: usize) -> String {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    let mut hex: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.truncate(digits);
-    hex
+    let hash = hasher.finalize();
+    let nibbles = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    nibbles.filter_map(|nibble| char::from_digit(u32::from(nibble), 16)).take(digits).collect()
 }
 
 #[cfg(test)]

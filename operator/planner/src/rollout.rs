@@ -104,6 +104,7 @@ pub(crate) fn run<'a>(
     rollout.shrink();
     rollout.tidy();
     rollout.swap();
+    rollout.keep_weights();
     rollout.settle();
     rollout.wait
 }
@@ -132,7 +133,7 @@ impl<'a> Rollout<'_, 'a> {
                     && self.can_start_elsewhere()
             };
             if (self.yields(member) || moves())
-                && self.pass.take_down(member.id, member.replica, &Departure::Stop)
+                && self.pass.take_down(member.id, member.replica, Departure::Stop)
             {
                 return;
             }
@@ -259,29 +260,27 @@ impl<'a> Rollout<'_, 'a> {
         let Some((node, footprint)) = best(self.pass, &query, verdicts) else { return false };
         let id = replica_id(&query, &node);
         let record = self.pass.snapshot.replicas.get(&id);
-        let bytes = record.map_or_else(|| Bytes::of(&footprint), |record| Bytes::of(&record.footprint));
-        self.pass.ledger.promise(&node, self.id, &id, bytes);
+        self.pass.ledger.promise(&node, self.id, &id, Bytes::of(&footprint));
         self.pass.decisions.book(id.clone());
         if !self.pass.may_act_for(self.id) {
             return true;
         }
-        match record {
-            Some(record) => self.serve_again(&id, record),
-            None => {
-                let replica = NewReplica {
-                    id: id.clone(),
-                    deployment: self.id.clone(),
-                    deployment_uid: self.deployment.uid.clone(),
-                    node,
-                    revision: target.revision.clone(),
-                    model: target.model.clone(),
-                    serving: target.serving.clone(),
-                    footprint,
-                    write: wanted_write(self.pass.snapshot, self.spec, Run::Serve, 1),
-                };
-                self.pass.decisions.replica(id, Action::CreateReplica(Box::new(replica)));
-            }
+        if let Some(record) = record {
+            self.serve_again(&id, record);
+            return true;
         }
+        let replica = NewReplica {
+            id: id.clone(),
+            deployment: self.id.clone(),
+            deployment_uid: self.deployment.uid.clone(),
+            node,
+            revision: target.revision.clone(),
+            model: target.model.clone(),
+            serving: target.serving.clone(),
+            footprint,
+            write: wanted_write(self.pass.snapshot, self.spec, Run::Serve, 1),
+        };
+        self.pass.decisions.replica(id, Action::CreateReplica(Box::new(replica)));
         true
     }
 
@@ -294,7 +293,7 @@ impl<'a> Rollout<'_, 'a> {
         if count(serving.iter()) <= self.spec.replicas {
             let ready = count(serving.iter().filter(|member| member.phase == Phase::Ready));
             if let Some(left) = misplaced.first().filter(|_| ready >= self.spec.replicas) {
-                self.pass.take_down(left.id, left.replica, &Departure::Delete(Reason::Draining));
+                self.pass.take_down(left.id, left.replica, Departure::Delete(Reason::Draining));
             }
             return;
         }
@@ -315,7 +314,7 @@ impl<'a> Rollout<'_, 'a> {
             && victim.is_of(&active)
             && self.members.iter().filter(|member| member.is_of(&active)).count() == 1;
         let departure = if is_last_good { Departure::Stop } else { Departure::Delete(Reason::Draining) };
-        self.pass.take_down(victim.id, victim.replica, &departure);
+        self.pass.take_down(victim.id, victim.replica, departure);
     }
 
     /// Brings what may change without a new engine up to the spec: keys, names, drain time.

@@ -89,7 +89,7 @@ pub enum KvDtypeChoice {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
-    /// Labels a SparkNode must carry.
+    /// Labels a `SparkNode` must carry.
     pub node_selector: BTreeMap<String, String>,
     /// Only these nodes; empty means any.
     pub nodes: BTreeSet<NodeName>,
@@ -155,7 +155,7 @@ pub struct Owner {
 /// What the resolver's agent found, once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolvedModel {
-    /// Commit, ETag, or for `file://` the digest itself.
+    /// Commit, `ETag`, or for `file://` the digest itself.
     pub revision: String,
     /// Digest over the file list.
     pub digest: String,
@@ -207,7 +207,7 @@ pub struct Replica {
     pub deleting: bool,
     /// Carries `sparkherd.dev/release`.
     pub has_finalizer: bool,
-    /// uid in the owner reference to a ModelDeployment, if there is one.
+    /// uid in the owner reference to a `ModelDeployment`, if there is one.
     pub owner_uid: Option<String>,
     pub node: NodeName,
     /// Name of the deployment in the same namespace.
@@ -223,7 +223,7 @@ pub struct Replica {
     pub access: Access,
     pub served_names: Vec<String>,
     pub status: ReplicaStatus,
-    /// Its EndpointSlice, if there is one.
+    /// Its `EndpointSlice`, if there is one.
     pub endpoint: Option<Endpoint>,
 }
 
@@ -283,7 +283,7 @@ pub struct Exit {
     pub at: Timestamp,
 }
 
-/// An EndpointSlice of ours.
+/// An `EndpointSlice` of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub address: Option<IpAddr>,
@@ -292,6 +292,10 @@ pub struct Endpoint {
 }
 
 /// A `SparkNode`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one condition or switch of the object, read by name"
+)]
 #[derive(Clone, Debug)]
 pub struct Node {
     pub uid: String,

@@ -61,10 +61,22 @@ impl<'a> Rollout<'_, 'a> {
         }
         let departure =
             if self.is_worth_keeping(&old) { Departure::Stop } else { Departure::Delete(Reason::Swapping) };
-        self.pass.take_down(old.id, old.replica, &departure);
+        self.pass.take_down(old.id, old.replica, departure);
         if *node == old.replica.node {
             self.pass.ledger.hold(node, self.id, new.minus(Bytes::of(&old.replica.footprint)));
         }
+    }
+
+    /// Keeps the wanted weights on the nodes of engines that are to be replaced, from before the old one stops until the
+    /// new one is there.
+    pub(crate) fn keep_weights(&mut self) {
+        if !self.is_resolved || !matches!(self.course, Course::Forward { .. }) {
+            return;
+        }
+        let old = self.members.iter().filter(|member| !member.is_of(&self.wanted.revision));
+        let nodes =
+            old.map(|member| &member.replica.node).filter(|node| self.wanted.has_weights_on(node)).cloned();
+        self.pass.fetch_to.entry(self.wanted.model_id.clone()).or_default().extend(nodes);
     }
 
     /// Whether a replica that makes room is something to return to: it did not fail, and where it does not answer there is
@@ -90,7 +102,7 @@ impl<'a> Rollout<'_, 'a> {
                     .copied()
             });
         if let Some(record) = unneeded {
-            self.pass.take_down(record.id, record.replica, &Departure::Delete(Reason::Swapping));
+            self.pass.take_down(record.id, record.replica, Departure::Delete(Reason::Swapping));
         }
     }
 

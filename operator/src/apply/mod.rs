@@ -4,9 +4,9 @@
 //! decided on, so that it can neither bring back a deleted object nor touch its successor (I4; docs/decisions/0002 says
 //! why not server-side apply here). Deletions carry uid and resourceVersion.
 
-mod model;
-mod replica;
-mod service;
+pub(crate) mod model;
+pub(crate) mod replica;
+pub(crate) mod service;
 
 use std::collections::BTreeSet;
 

@@ -47,8 +47,18 @@ pub(crate) fn new_replica(new: &NewReplica) -> ModelReplica {
     replica
 }
 
+/// Writes the mutable part into a spec in memory.
+pub(crate) fn set_mutable(spec: &mut ModelReplicaSpec, write: &ReplicaWrite) {
+    let ReplicaWrite { run, attempt, drain_seconds, access, served_names } = write;
+    spec.run = run_state(*run);
+    spec.attempt = *attempt;
+    spec.drain_seconds = *drain_seconds;
+    spec.access = ReplicaAccess { anonymous: access.anonymous, key_hashes: access.key_hashes.clone() };
+    spec.served_names.clone_from(served_names);
+}
+
 /// The mutable part of the spec, every field written, so that none keeps an old value.
-pub(crate) fn mutable_spec(write: &ReplicaWrite) -> serde_json::Value {
+fn mutable_spec(write: &ReplicaWrite) -> serde_json::Value {
     let ReplicaWrite { run, attempt, drain_seconds, access, served_names } = write;
     serde_json::json!({
         "run": run_state(*run),

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Api, Resource, ResourceExt};
-use sparkherd_crds::{DEPLOYMENT_LABEL, ENDPOINT_SLICE_MANAGER, GROUP, REPLICA_LABEL, VERSION};
+use sparkherd_crds::{DEPLOYMENT_LABEL, ENDPOINT_SLICE_MANAGER, GROUP, ModelReplica, REPLICA_LABEL, VERSION};
 use sparkherd_planner::{DeploymentId, Expose, NodeName, ReplicaId};
 
 use super::Apply;
@@ -20,11 +20,11 @@ const SERVICE_PORT: u16 = 80;
 const PORT_NAME: &str = "http";
 
 /// One replica's endpoint as it should be published.
-pub(super) struct WantedEndpoint<'a> {
-    pub(super) node: &'a NodeName,
-    pub(super) address: IpAddr,
-    pub(super) port: u16,
-    pub(super) ready: bool,
+pub(crate) struct WantedEndpoint<'a> {
+    pub(crate) node: &'a NodeName,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) ready: bool,
 }
 
 pub(super) async fn ensure(
@@ -34,25 +34,32 @@ pub(super) async fn ensure(
     expose: Expose,
 ) -> Result<Option<Expected>, CallError> {
     let api: Api<Service> = Api::namespaced(context.client.clone(), deployment.namespace());
-    let type_ = match expose {
-        Expose::ClusterIp => "ClusterIP",
-        Expose::NodePort => "NodePort",
-        Expose::LoadBalancer => "LoadBalancer",
-    };
-    let ports = serde_json::json!([{"name": PORT_NAME, "port": SERVICE_PORT, "protocol": "TCP"}]);
-    let existing = owned(&context.world.services, deployment.namespace(), deployment.name(), deployment_uid);
-    if let Some(uid) = existing {
-        return context.patch(&api, deployment.name(), &uid, serde_json::json!({"spec": {"type": type_, "ports": ports}})).await;
+    if let Some(uid) = owned(&context.world.services, deployment.namespace(), deployment.name(), deployment_uid) {
+        return context.patch(&api, deployment.name(), &uid, serde_json::json!({"spec": service_spec(expose)})).await;
     }
+    match new_service(deployment, deployment_uid, expose) {
+        Some(service) => context.post(&api, &service).await,
+        None => Ok(None),
+    }
+}
+
+/// The Service to create. `None` cannot happen: the JSON is of the type's own form.
+pub(crate) fn new_service(deployment: &DeploymentId, deployment_uid: &str, expose: Expose) -> Option<Service> {
     let metadata = serde_json::json!({
         "name": deployment.name(),
         "labels": {DEPLOYMENT_LABEL: deployment.name()},
         "ownerReferences": [super::replica::owner(deployment.name(), deployment_uid)],
     });
-    match serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": {"type": type_, "ports": ports}})) {
-        Ok(service) => context.post(&api, &service).await,
-        Err(source) => Err(CallError::Kube { verb: "create", source: kube::Error::SerdeError(source) }),
-    }
+    serde_json::from_value(serde_json::json!({"metadata": metadata, "spec": service_spec(expose)})).ok()
+}
+
+fn service_spec(expose: Expose) -> serde_json::Value {
+    let type_ = match expose {
+        Expose::ClusterIp => "ClusterIP",
+        Expose::NodePort => "NodePort",
+        Expose::LoadBalancer => "LoadBalancer",
+    };
+    serde_json::json!({"type": type_, "ports": [{"name": PORT_NAME, "port": SERVICE_PORT, "protocol": "TCP"}]})
 }
 
 pub(super) async fn set_endpoint(
@@ -65,13 +72,37 @@ pub(super) async fn set_endpoint(
         return Ok(None);
     };
     let api: Api<EndpointSlice> = Api::namespaced(context.client.clone(), replica.namespace());
-    let endpoint = endpoint(context, wanted);
-    let ports = serde_json::json!([{"name": PORT_NAME, "port": wanted.port, "protocol": "TCP"}]);
-    let existing = context.world.slices.iter().find(|slice| is_family(slice, wanted.address) && is_owned(slice.as_ref(), replica_uid));
-    if let Some(slice) = existing {
-        let patch = serde_json::json!({"endpoints": [endpoint], "ports": ports});
-        return context.patch(&api, &slice.name_any(), &slice.uid().unwrap_or_default(), patch).await;
+    let pod = context
+        .world
+        .agent_pods
+        .iter()
+        .find(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(wanted.node.as_str()));
+    let existing = context.world.slices.iter().find(|slice| is_owned(slice.as_ref(), replica_uid));
+    match existing {
+        // A slice's address type is immutable: one of the other family goes, and the next pass makes the new one.
+        Some(slice) if slice.address_type != address_type(wanted.address) => {
+            let version = slice.resource_version().unwrap_or_default();
+            context.delete(&api, &slice.name_any(), &slice.uid().unwrap_or_default(), &version).await
+        }
+        Some(slice) => {
+            let patch = serde_json::json!({"endpoints": [endpoint(wanted, pod.map(AsRef::as_ref))], "ports": ports(wanted)});
+            context.patch(&api, &slice.name_any(), &slice.uid().unwrap_or_default(), patch).await
+        }
+        None => match new_slice(replica, replica_uid, object, wanted, pod.map(AsRef::as_ref)) {
+            Some(slice) => context.post(&api, &slice).await,
+            None => Ok(None),
+        },
     }
+}
+
+/// The EndpointSlice to create. `None` cannot happen: the JSON is of the type's own form.
+pub(crate) fn new_slice(
+    replica: &ReplicaId,
+    replica_uid: &str,
+    object: &ModelReplica,
+    wanted: &WantedEndpoint<'_>,
+    pod: Option<&Pod>,
+) -> Option<EndpointSlice> {
     let owner = OwnerReference {
         api_version: format!("{GROUP}/{VERSION}"),
         kind: "ModelReplica".to_owned(),
@@ -92,21 +123,19 @@ pub(super) async fn set_endpoint(
             "ownerReferences": [owner],
         },
         "addressType": address_type(wanted.address),
-        "endpoints": [endpoint],
-        "ports": ports,
+        "endpoints": [endpoint(wanted, pod)],
+        "ports": ports(wanted),
     });
-    match serde_json::from_value(slice) {
-        Ok(slice) => context.post(&api, &slice).await,
-        Err(source) => Err(CallError::Kube { verb: "create", source: kube::Error::SerdeError(source) }),
-    }
+    serde_json::from_value(slice).ok()
+}
+
+fn ports(wanted: &WantedEndpoint<'_>) -> serde_json::Value {
+    serde_json::json!([{"name": PORT_NAME, "port": wanted.port, "protocol": "TCP"}])
 }
 
 /// `terminating` is never set: kube-proxy falls back to terminating endpoints that still serve, which would send new
 /// requests to an engine that drains.
-fn endpoint(context: &Apply<'_>, wanted: &WantedEndpoint<'_>) -> serde_json::Value {
-    let pod = context.world.agent_pods.iter().find(|pod| {
-        pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(wanted.node.as_str())
-    });
+fn endpoint(wanted: &WantedEndpoint<'_>, pod: Option<&Pod>) -> serde_json::Value {
     let mut endpoint = serde_json::json!({
         "addresses": [wanted.address.to_string()],
         "conditions": {"ready": wanted.ready, "serving": wanted.ready},
@@ -127,11 +156,6 @@ const fn address_type(address: IpAddr) -> &'static str {
     }
 }
 
-/// A slice's address type is immutable, so an address of the other family needs another slice.
-fn is_family(slice: &EndpointSlice, address: IpAddr) -> bool {
-    slice.address_type == address_type(address)
-}
-
 fn owned<K: Resource>(objects: &[std::sync::Arc<K>], namespace: &str, name: &str, owner_uid: &str) -> Option<String> {
     let object = objects
         .iter()
@@ -139,6 +163,6 @@ fn owned<K: Resource>(objects: &[std::sync::Arc<K>], namespace: &str, name: &str
     object.uid()
 }
 
-fn is_owned<K: Resource>(object: &K, owner_uid: &str) -> bool {
+pub(crate) fn is_owned<K: Resource>(object: &K, owner_uid: &str) -> bool {
     object.owner_references().iter().any(|owner| owner.uid == owner_uid)
 }

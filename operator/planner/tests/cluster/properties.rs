@@ -115,6 +115,8 @@ enum Event {
     Pin(&'static str, &'static str),
     Delete(&'static str),
     Fails(&'static str, bool),
+    /// The agent refuses one of the deployment's replicas that is not ready.
+    Refuse(&'static str),
     Silence(&'static str),
     Return(&'static str),
     Tick(i64),
@@ -136,6 +138,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (name(), select(&["-", "spark-1", "spark-2,spark-3"][..])).prop_map(|(name, nodes)| Event::Pin(name, nodes)),
         1 => name().prop_map(Event::Delete),
         1 => (name(), any::<bool>()).prop_map(|(name, fails)| Event::Fails(name, fails)),
+        1 => name().prop_map(Event::Refuse),
         1 => node().prop_map(Event::Silence),
         1 => node().prop_map(Event::Return),
         1 => (1_i64..500).prop_map(Event::Tick),
@@ -177,6 +180,16 @@ fn happen(cluster: &mut Cluster, event: &Event) -> Result<(), TestCaseError> {
         Event::Delete(name) => cluster.delete(name),
         Event::Fails(name, true) => drop(cluster.failing.insert((*name).to_owned())),
         Event::Fails(name, false) => drop(cluster.failing.remove(*name)),
+        Event::Refuse(name) => {
+            let refused = cluster.snapshot.replicas.iter().find(|(_, replica)| {
+                replica.deployment == *name
+                    && replica.run == Run::Serve
+                    && !replica.status.ready.as_ref().is_some_and(|ready| ready.value)
+            });
+            if let Some(id) = refused.map(|(id, _)| id.clone()) {
+                cluster.refuse(&id);
+            }
+        }
         Event::Silence(name) => drop(cluster.silent.insert(NodeName::new(*name))),
         Event::Return(name) => come_back(cluster, &NodeName::new(*name)),
         Event::Tick(seconds) => cluster.tick(*seconds),
@@ -252,11 +265,14 @@ fn settle(cluster: &mut Cluster) -> Result<(), TestCaseError> {
         let plan = round(cluster)?;
         let before = format!("{:?}", cluster.snapshot);
         cluster.agents();
-        if plan.actions.is_empty() && before == format!("{:?}", cluster.snapshot) {
-            return Ok(());
+        let rests = plan.actions.is_empty() && before == format!("{:?}", cluster.snapshot);
+        let waits = plan.report.values().any(|report| report.ready_replicas < report.replicas);
+        match plan.recheck_at.filter(|_| waits) {
+            _ if !rests => cluster.tick(1),
+            Some(at) => cluster.tick(at.duration_since(cluster.snapshot.now).as_secs()),
+            None => return Ok(()),
         }
         actions = plan.actions;
-        cluster.tick(1);
     }
     Err(TestCaseError::fail(format!("does not settle, at last {actions:?}")))
 }
@@ -282,7 +298,9 @@ proptest! {
         for event in &events {
             happen(&mut cluster, event)?;
         }
-        NODES.iter().for_each(|name| come_back(&mut cluster, &NodeName::new(*name)));
+        for name in NODES {
+            come_back(&mut cluster, &NodeName::new(name));
+        }
         cluster.failing.clear();
         cluster.recover();
         settle(&mut cluster)?;
@@ -290,7 +308,9 @@ proptest! {
         for (id, report) in &resting.report {
             prop_assert!(report.ready_replicas == report.replicas, "{id}: {report:?}");
         }
-        NAMES.iter().for_each(|name| cluster.delete(name));
+        for name in NAMES {
+            cluster.delete(name);
+        }
         settle(&mut cluster)?;
         prop_assert!(cluster.snapshot.replicas.is_empty() && cluster.snapshot.models.is_empty());
         prop_assert!(!cluster.snapshot.deployments.contains_key(&DeploymentId::new(NAMESPACE, "alpha")));

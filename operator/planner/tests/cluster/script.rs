@@ -55,7 +55,9 @@ impl Script {
             ["source", uri, options @ ..] => self.source(uri, options),
             ["deploy", name, uri, fields @ ..] => {
                 let mut spec = deployment_spec(name, uri);
-                fields.iter().for_each(|field| set(&mut spec, field));
+                for field in fields {
+                    set(&mut spec, field);
+                }
                 self.cluster.deploy(name, spec);
             }
             ["edit", name, fields @ ..] => self.edit(name, fields),
@@ -117,7 +119,9 @@ impl Script {
         let deployment = self.cluster.deployment(name).unwrap();
         deployment.generation += 1;
         let spec = deployment.spec.as_mut().unwrap();
-        fields.iter().for_each(|field| set(spec, field));
+        for field in fields {
+            set(spec, field);
+        }
     }
 
     fn node_command(&mut self, verb: &str, name: &NodeName, rest: &[&str]) {
@@ -210,7 +214,7 @@ impl Script {
             }
             Action::DeleteModel { id, .. } => format!("delete model {}", id.name()),
             Action::CreateReplica(new) => {
-                let footprint = new.footprint.total_bytes() * 10 / GIB;
+                let footprint = (new.footprint.total_bytes() * 10 + GIB / 2) / GIB;
                 let revision = self.short(&new.revision);
                 let (whole, tenth) = (footprint / 10, footprint % 10);
                 let replica = format!("{}@{}/{revision}", new.deployment.name(), new.node);
@@ -249,7 +253,7 @@ impl Script {
     }
 
     fn status(&mut self, name: Option<&str>) {
-        self.say(&format!("status {}", name.unwrap_or_default()).trim_end().to_owned());
+        self.say(format!("status {}", name.unwrap_or_default()).trim_end());
         let ids: Vec<ReplicaId> = self.cluster.snapshot.replicas.keys().cloned().collect();
         for id in ids {
             self.name(&id);

@@ -81,7 +81,9 @@ impl Cluster {
         let now = self.snapshot.now;
         let Some(replica) = self.snapshot.replicas.get_mut(id) else { return };
         if (replica.deleting || replica.run == Run::Stop) && replica.status.released.is_none() {
-            replica.status.ready = replica.status.ready.take().map(|_| reported(false, now));
+            if replica.status.ready.as_ref().is_some_and(|ready| ready.value) {
+                replica.status.ready = Some(reported(false, now));
+            }
             replica.status.released = Some(reported(true, now));
         }
     }
@@ -91,7 +93,9 @@ impl Cluster {
         let crashed =
             self.snapshot.replicas.iter().filter(|(_, r)| r.run == Run::Serve && r.status.failures > 0);
         let crashed: Vec<ReplicaId> = crashed.map(|(id, _)| id.clone()).collect();
-        crashed.iter().for_each(|id| self.ready(id));
+        for id in &crashed {
+            self.ready(id);
+        }
     }
 
     /// Moves one replica on by one step: weights, then the engine. Whether an engine was started.
@@ -198,7 +202,9 @@ impl Cluster {
         let incarnation = self.snapshot.nodes.get(node).and_then(|node| node.lease_incarnation.clone());
         for replica in self.snapshot.replicas.values_mut().filter(|replica| replica.node == *node) {
             replica.status.agent_incarnation.clone_from(&incarnation);
-            replica.status.ready = Some(reported(false, now));
+            if replica.status.ready.as_ref().is_some_and(|ready| ready.value) {
+                replica.status.ready = Some(reported(false, now));
+            }
         }
     }
 }

@@ -1,0 +1,171 @@
+//! One port for several engines of one machine: a request goes to the engine that serves the `model` it names.
+//!
+//! ```text
+//! client ─► front ─(body's `model`)─► engine :8100
+//!                └──────────────────► engine :8101
+//! ```
+//!
+//! Keys are the engines' to check: the front passes headers on and answers nothing that a key would be needed for.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::TryStreamExt;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use warp::Filter;
+use warp::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use warp::http::{HeaderMap, Method};
+use warp::path::FullPath;
+use warp::reply::{Reply, Response};
+
+use crate::body::{BodyBudget, read_body};
+use crate::http::serve_routes;
+use crate::openai::ApiError;
+
+/// What an engine needs of a request, beside its body.
+const FORWARDED: [HeaderName; 4] =
+    [ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-api-key")];
+
+/// What a client needs of an answer, beside its body.
+const RETURNED: [HeaderName; 3] = [CONTENT_TYPE, RETRY_AFTER, HeaderName::from_static("x-sparkherd-ignored")];
+
+/// Where each served name answers, as it stands now.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    by_name: Arc<RwLock<BTreeMap<String, SocketAddr>>>,
+}
+
+impl Routes {
+    /// Takes the place of all routes before. Requests under way go on.
+    pub fn set(&self, by_name: BTreeMap<String, SocketAddr>) {
+        *self.by_name.write().unwrap_or_else(PoisonError::into_inner) = by_name;
+    }
+
+    fn get(&self, name: &str) -> Option<SocketAddr> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
+    /// Every engine once.
+    fn engines(&self) -> Vec<SocketAddr> {
+        let mut engines: Vec<_> =
+            self.by_name.read().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
+        engines.sort_unstable();
+        engines.dedup();
+        engines
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Front {
+    routes: Routes,
+    client: reqwest::Client,
+    budget: BodyBudget,
+}
+
+/// The one field that decides where a request goes.
+#[derive(Deserialize)]
+struct Named {
+    model: Option<String>,
+}
+
+/// Serves until `end`.
+pub async fn serve(listener: TcpListener, routes: Routes, end: impl Future<Output = ()>) {
+    let front = Front { routes, client: reqwest::Client::new(), budget: BodyBudget::default() };
+    serve_routes(listener, filter(front), end).await;
+}
+
+fn filter(
+    front: Front,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let with_front = warp::any().map(move || front.clone());
+    let healthz = warp::path!("healthz").and(warp::get()).map(|| "ok\n".into_response());
+    let models = warp::path!("v1" / "models")
+        .and(warp::get())
+        .and(with_front.clone())
+        .and(warp::header::headers_cloned())
+        .then(|front: Front, headers| async move {
+            front.models(&headers).await.unwrap_or_else(Reply::into_response)
+        });
+    let asks = warp::path!("v1" / ..)
+        .and(warp::post())
+        .and(with_front)
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(|front: Front, path: FullPath, headers: HeaderMap, body| async move {
+            let answer = match read_body(&headers, body, &front.budget).await {
+                Ok(body) => front.ask(path.as_str(), &headers, body.bytes()).await,
+                Err(error) => Err(error),
+            };
+            answer.unwrap_or_else(Reply::into_response)
+        });
+    healthz
+        .or(models)
+        .unify()
+        .or(asks)
+        .unify()
+        .or(warp::any().map(|| ApiError::UnknownPath.into_response()))
+        .unify()
+}
+
+impl Front {
+    async fn ask(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Response, ApiError> {
+        let named: Named =
+            serde_json::from_slice(body).map_err(|error| ApiError::BadJson { detail: error.to_string() })?;
+        let model = named.model.ok_or_else(|| ApiError::Missing { param: "model".to_owned() })?;
+        let engine = self.routes.get(&model).ok_or_else(|| ApiError::unknown_model(&model))?;
+        self.send(Method::POST, engine, path, headers, Some(body.to_vec())).await.map(returned)
+    }
+
+    /// What all engines serve, in one list. An engine that refuses the key refuses for all.
+    async fn models(&self, headers: &HeaderMap) -> Result<Response, ApiError> {
+        let mut data = Vec::new();
+        for engine in self.routes.engines() {
+            let answer = self.send(Method::GET, engine, "/v1/models", headers, None).await?;
+            if !answer.status().is_success() {
+                return Ok(returned(answer));
+            }
+            let list: Value = answer.json().await.map_err(|_| ApiError::EngineFailed)?;
+            data.extend(list["data"].as_array().cloned().unwrap_or_default());
+        }
+        Ok(warp::reply::json(&serde_json::json!({"object": "list", "data": data})).into_response())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        engine: SocketAddr,
+        path: &str,
+        headers: &HeaderMap,
+        body: Option<Vec<u8>>,
+    ) -> Result<reqwest::Response, ApiError> {
+        let mut request = self.client.request(method, format!("http://{engine}{path}"));
+        for name in &FORWARDED {
+            if let Some(value) = headers.get(name) {
+                request = request.header(name, value);
+            }
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        // The engine died since its route was made; it will be back.
+        request.send().await.map_err(|_| ApiError::Draining)
+    }
+}
+
+/// Passes an answer on as it comes. An engine that dies cuts the client's connection too: the stream ends in an error.
+fn returned(answer: reqwest::Response) -> Response {
+    let mut builder = warp::http::Response::builder().status(answer.status());
+    for name in &RETURNED {
+        if let Some(value) = answer.headers().get(name) {
+            builder = builder.header(name, value);
+        }
+    }
+    let body =
+        warp::reply::stream(answer.bytes_stream().map_err(std::io::Error::other)).into_response().into_body();
+    builder.body(body).unwrap_or_else(|_| ApiError::EngineFailed.into_response())
+}
