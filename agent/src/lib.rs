@@ -1,1 +1,52 @@
-//! To be written.
+//! One per Spark: admits, starts, watches and stops engines, and reports what it sees.
+//!
+//! ```text
+//!            Desired (replicas bound here, models, own node)
+//!                 │
+//!   probe ──► observe ──► plan (pure) ──► execute ──► engine and inspect children
+//!                 ▲                          │             │ events, exits
+//!                 └──────────────────────────┴─────────────┘
+//!                                  report (pure) ──► Observed (statuses)
+//! ```
+//!
+//! Pure: `admission`, `plan`, `engine` and `record` (the life of an engine and of a replica), `store::ModelCopy`, `report`,
+//! `reexport`, and the guard's `Judge`. Thin: `memory::MemoryProbe`, `supervise`, `store` (looks and the inspect child),
+//! `kubernetes`, `admin`. The loop in `agent` and `pass` joins them. It works on with the API server away: engines keep
+//! serving, what served may come back, nothing new starts.
+
+mod admin;
+mod admission;
+mod agent;
+mod bytes;
+mod clock;
+mod engine;
+mod execute;
+#[cfg(test)]
+mod fixture;
+mod guard;
+mod health;
+mod incarnation;
+pub mod kubernetes;
+mod machine;
+mod memory;
+mod metrics;
+mod pass;
+mod plan;
+mod ports;
+mod record;
+mod reexport;
+mod report;
+mod source;
+mod store;
+mod supervise;
+mod survey;
+mod wanted;
+
+pub use admin::{AdminError, bind as bind_admin};
+pub use agent::{Agent, AgentConfig, AgentError};
+pub use health::{EngineTarget, Health};
+pub use memory::{MemoryProbe, MemorySample, ProbeError, default_reserve_bytes};
+pub use metrics::Metrics;
+pub use ports::{PortRange, PortRangeError};
+pub use source::{AgentLink, Desired, Observed, SourceLink, link};
+pub use wanted::{ModelKey, ReplicaKey};

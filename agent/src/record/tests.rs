@@ -1,0 +1,141 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sparkherd_crds::{LastExit, ModelReplicaStatus};
+use sparkherd_protocol::Event;
+
+use super::{Record, backoff};
+use crate::clock::Moment;
+use crate::engine::{Engine, Exit, KillReason, Stage};
+use crate::fixture::{GIB, engine, moment, wanted};
+
+fn exit(killed: Option<KillReason>) -> Exit {
+    Exit { status: "code 3".to_owned(), killed }
+}
+
+fn running(at: u64) -> Record {
+    let mut record = Record::new(1, None, moment(at));
+    record.started(engine(1, &wanted("a", 10), moment(at)));
+    record
+}
+
+#[test]
+fn pauses_double_up_to_five_minutes() {
+    let seconds: Vec<u64> = (1..=6).map(|failures| backoff(failures).as_secs()).collect();
+    assert_eq!(seconds, [10, 20, 40, 80, 300, 300]);
+}
+
+#[test]
+fn counts_failures_of_half_an_hour_and_sees_a_loop() {
+    let mut record = running(0);
+    for failure in 0..5 {
+        let at = failure * 60;
+        if failure > 0 {
+            record.started(engine(failure + 1, &wanted("a", 10), moment(at)));
+        }
+        assert!(!record.is_crash_looping(moment(at).since_start));
+        record.exited(exit(None), moment(at), 0);
+        record.settle_release(u64::MAX, moment(at).since_start);
+    }
+    assert!(record.is_crash_looping(Duration::from_secs(240)));
+    assert_eq!(record.retry_at, Some(Duration::from_secs(240 + 300)));
+    assert_eq!(record.failed_since, Some(moment(0).wall));
+    // The first three are older than half an hour now.
+    assert_eq!(record.failures(Duration::from_secs(120 + 1800)), 2);
+    assert!(!record.is_crash_looping(Duration::from_secs(120 + 1800)));
+}
+
+#[test]
+fn an_end_that_was_asked_for_is_no_failure() {
+    let cases = [
+        (exit(None), false, true),
+        (exit(None), true, false),
+        (exit(Some(KillReason::Stopped)), false, false),
+        (exit(Some(KillReason::DrainOverdue { seconds: 75 })), true, false),
+        (exit(Some(KillReason::Stalled { seconds: 60 })), false, true),
+        (exit(Some(KillReason::Guard { available_bytes: 1, reserve_bytes: 9 })), false, true),
+    ];
+    for (exit, draining, fails) in cases {
+        let mut record = running(0);
+        if draining && let Some(engine) = &mut record.engine {
+            engine.drain(Duration::ZERO, Duration::from_secs(75));
+        }
+        record.exited(exit.clone(), moment(5), 0);
+        assert_eq!(
+            record.failures(Duration::from_secs(5)),
+            usize::from(fails),
+            "{exit:?}, draining {draining}"
+        );
+        assert_eq!(record.retry_at.is_some(), fails);
+        assert!(record.ended.is_some());
+    }
+}
+
+#[test]
+fn tells_what_the_engine_said_before_it_ended() {
+    let mut record = running(0);
+    let said = Event::Failed { reason: "UnsupportedModel".to_owned(), message: "rope type x".to_owned() };
+    record.engine.as_mut().unwrap().heard(said, Duration::ZERO);
+    record.exited(exit(None), moment(1), 0);
+    assert_eq!(record.ended.unwrap().reason, "UnsupportedModel: rope type x");
+}
+
+#[test]
+fn is_released_when_nine_tenths_are_back_or_after_two_minutes() {
+    // It held 10 GiB while 20 GiB were beside it: 29 GiB less 1 GiB of noise must be there again.
+    let cases = [(27, 0, None), (28, 0, Some(true)), (27, 119, None), (27, 120, Some(false))];
+    for (unclaimed, waited, returned) in cases {
+        let mut record = running(0);
+        record.engine.as_mut().unwrap().measured(10 * GIB, 20 * GIB);
+        record.exited(exit(Some(KillReason::Stopped)), moment(1), GIB);
+        record.settle_release(unclaimed * GIB, Duration::from_secs(1 + waited));
+        assert_eq!(
+            record.release.as_ref().map(|release| release.returned),
+            returned,
+            "{unclaimed} after {waited} s"
+        );
+        assert_eq!(record.engine.is_none(), returned.is_some());
+    }
+    let mut record = running(0);
+    record.engine.as_mut().unwrap().measured(10 * GIB, 20 * GIB);
+    record.exited(exit(None), moment(0), 0);
+    record.settle_release(25 * GIB, Duration::from_secs(120));
+    let message = record.release.unwrap().message;
+    assert!(
+        message.contains("10.0 GiB held") && message.contains("4.0 GiB are not back after 120 s"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_new_attempt_forgets_failures_and_keeps_the_engine() {
+    let mut record = running(0);
+    record.exited(exit(None), moment(1), 0);
+    record.settle_release(u64::MAX, Duration::from_secs(1));
+    record.adopt_attempt(2);
+    assert_eq!((record.failures(Duration::from_secs(1)), record.starts, record.retry_at), (0, 0, None));
+    record.started(engine(2, &wanted("a", 10), moment(2)));
+    record.adopt_attempt(3);
+    assert_eq!((record.attempt, record.starts), (3, 1));
+    assert!(matches!(record.engine, Some(Engine { stage: Stage::Loading { .. }, .. })));
+}
+
+#[test]
+fn an_agent_that_was_restarted_remembers_the_crashes_of_this_attempt() {
+    let status = ModelReplicaStatus {
+        attempt: 2,
+        failures: 5,
+        restarts: 4,
+        last_exit: Some(LastExit {
+            status: "signal 9".to_owned(),
+            reason: "x".to_owned(),
+            at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        }),
+        ..ModelReplicaStatus::default()
+    };
+    let now: Moment = moment(7);
+    let record = Record::new(2, Some(&status), now);
+    assert!(record.is_crash_looping(now.since_start));
+    assert_eq!((record.starts, record.retry_at), (5, Some(Duration::from_secs(307))));
+    assert_eq!(Record::new(3, Some(&status), now), Record { attempt: 3, ..Record::default() });
+}
