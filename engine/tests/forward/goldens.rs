@@ -1,0 +1,110 @@
+//! Logits and greedy tokens of transformers, in `tests/goldens` (its README says how they were made).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use sparkherd_engine::{BackendChoice, LoadedModel};
+use sparkherd_footprint::KvDtype;
+
+use crate::session::{self, Sequence, bits, greedy, largest_difference};
+
+/// Logits spread over tens; transformers' own float32 is within 6e-5 of its float64 here.
+const BOUND_F32: f32 = 5e-4;
+/// Two right computations may round a key or a value apart by one BF16 step; 0.0073 was seen between float32 and float64.
+const BOUND_BF16: f32 = 2e-2;
+
+#[derive(Deserialize)]
+struct Golden {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    prompt_tokens: Vec<u32>,
+    greedy_tokens: Vec<u32>,
+    logit_positions: Vec<usize>,
+}
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("goldens")
+}
+
+fn load(checkpoint: &str, kv_dtype: KvDtype, backend: BackendChoice) -> LoadedModel {
+    let directory = goldens().join(checkpoint);
+    session::load(&session::config(&directory, backend, kv_dtype, 1)).unwrap()
+}
+
+fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, bound: f32, backend: BackendChoice) {
+    let golden: Golden =
+        serde_json::from_slice(&fs::read(goldens().join(format!("{checkpoint}.json"))).unwrap()).unwrap();
+    let stored = fs::read(goldens().join(format!("{checkpoint}.safetensors"))).unwrap();
+    let stored = SafeTensors::deserialize(&stored).unwrap();
+    let mut model = load(checkpoint, kv_dtype, backend);
+    for case in &golden.cases {
+        let rows: Vec<f32> = stored
+            .tensor(&format!("{}.{variant}", case.name))
+            .unwrap()
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
+        let vocab_size = rows.len() / case.logit_positions.len();
+        let tokens = [&case.prompt_tokens[..], &case.greedy_tokens[..]].concat();
+        let mut sequence = Sequence::new(0, 1, tokens.len(), tokens.clone());
+        let mut checked = 0;
+        for position in 0..tokens.len() {
+            let logits = session::step(&mut model, &mut [(&mut sequence, 1)]).remove(0);
+            let named = format!("{checkpoint} {} {variant} position {position}", case.name);
+            if position + 1 >= case.prompt_tokens.len() && position + 1 < tokens.len() {
+                assert_eq!(greedy(&logits), tokens[position + 1], "{named}");
+            }
+            if let Some(index) = case.logit_positions.iter().position(|wanted| *wanted == position) {
+                let wanted = &rows[index * vocab_size..(index + 1) * vocab_size];
+                let difference = largest_difference(&logits, wanted);
+                assert!(difference <= bound, "{named}: {difference:e}");
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, case.logit_positions.len());
+        // The same tokens as one prompt, up to the last row that is stored.
+        let last = case.logit_positions.len() - 1;
+        let prompt = tokens[..=case.logit_positions[last]].to_vec();
+        let mut again = Sequence::new(0, 1, prompt.len(), prompt.clone());
+        let whole = session::logits(&mut model, &mut again, prompt.len());
+        let difference = largest_difference(&whole, &rows[last * vocab_size..]);
+        assert!(difference <= bound, "{checkpoint} {} {variant}: {difference:e}", case.name);
+        let mut chunked = Sequence::new(0, 1, prompt.len(), prompt);
+        if !matches!(backend, BackendChoice::Oracle) {
+            assert_eq!(bits(&session::logits(&mut model, &mut chunked, 5)), bits(&whole));
+        }
+    }
+}
+
+fn compare_all(checkpoint: &str) {
+    for backend in [BackendChoice::Cpu, BackendChoice::Oracle] {
+        compare(checkpoint, "f32", KvDtype::F32, BOUND_F32, backend);
+        compare(checkpoint, "kv_bf16", KvDtype::Bf16, BOUND_BF16, backend);
+    }
+}
+
+#[test]
+fn llama3_rope_in_two_bf16_shards_matches_transformers() {
+    compare_all("tiny-llama3-bf16");
+}
+
+#[test]
+fn tied_f16_matches_transformers() {
+    compare_all("tiny-tied-f16");
+}
+
+#[test]
+fn untied_f32_with_default_head_size_matches_transformers() {
+    compare_all("tiny-untied-f32");
+}

@@ -1,0 +1,146 @@
+//! What loading promises and how it fails.
+
+use std::fs::{self, OpenOptions};
+
+use sparkherd_checkpoint::Checkpoint;
+use sparkherd_engine::{
+    BackendChoice, LoadConfig, LoadError, LoadProgress,
+    backend::arena::Arena,
+    load_model,
+    weights::{ModelDirectory, Placement, read},
+};
+use sparkherd_footprint::{Backend, KvDtype};
+use tempfile::TempDir;
+
+use crate::{
+    checkpoint::{self, Tensors},
+    random::Random,
+    session,
+};
+
+fn config(directory: &TempDir) -> LoadConfig {
+    session::config(directory.path(), BackendChoice::Cpu, KvDtype::Bf16, 4)
+}
+
+fn written(change: impl FnOnce(&mut Tensors)) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tensors = checkpoint::tensors(11);
+    change(&mut tensors);
+    checkpoint::write(directory.path(), &tensors);
+    directory
+}
+
+#[test]
+fn the_arenas_are_exactly_the_planned_bytes_and_all_held_when_loaded() {
+    let directory = written(|_| {});
+    let config = config(&directory);
+    let mut reports: Vec<LoadProgress> = Vec::new();
+    let model = load_model(&config, &mut |progress| reports.push(progress)).unwrap();
+    let parts = config.footprint.parts;
+    assert_eq!(model.held_bytes(), parts.weights_bytes + parts.kv_bytes + parts.workspace_bytes);
+    assert_eq!(model.footprint(), config.footprint);
+    let last = reports.last().unwrap();
+    assert_eq!((last.bytes_done, last.held_bytes), (last.bytes_total, model.held_bytes()));
+    assert!(reports.windows(2).all(|pair| pair[0].held_bytes <= pair[1].held_bytes));
+}
+
+#[test]
+fn another_footprint_than_was_admitted_is_refused_with_both_numbers() {
+    let directory = written(|_| {});
+    let mut config = config(&directory);
+    let planned = config.footprint.total_bytes();
+    config.footprint.host_bytes -= 1;
+    let error = session::load(&config).unwrap_err().to_string();
+    let wanted = format!("this checkpoint takes {planned} bytes, it was admitted with {}", planned - 1);
+    assert!(error.starts_with(&wanted), "{error}");
+    config.platform.backend = Backend::Cuda;
+    assert!(matches!(session::load(&config), Err(LoadError::Platform(Backend::Cuda))));
+}
+
+#[test]
+fn missing_left_over_and_misshapen_tensors_are_named() {
+    let good = written(|_| {});
+    let config = config(&good);
+    type Change = fn(&mut Tensors);
+    let changes: [(Change, &str); 3] = [
+        (
+            |tensors| {
+                tensors.remove("model.layers.1.mlp.up_proj.weight");
+            },
+            "model.layers.1.mlp.up_proj.weight",
+        ),
+        (
+            |tensors| {
+                tensors.insert("model.layers.0.self_attn.q_proj.bias".to_owned(), (vec![2], vec![0.0; 2]));
+            },
+            "model.layers.0.self_attn.q_proj.bias",
+        ),
+        (
+            |tensors| {
+                let (shape, _) = tensors.get_mut("model.layers.2.mlp.down_proj.weight").unwrap();
+                shape.reverse();
+            },
+            "model.layers.2.mlp.down_proj.weight",
+        ),
+    ];
+    for (change, named) in changes {
+        let directory = written(change);
+        let error = session::load(&LoadConfig { model_dir: directory.path().to_owned(), ..config.clone() });
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains(named), "{message}");
+    }
+}
+
+#[test]
+fn a_file_cut_short_before_or_after_its_header_was_read_is_an_error() {
+    let directory = written(|_| {});
+    let config = config(&directory);
+    let path = directory.path().join("model.safetensors");
+    let checkpoint = Checkpoint::read(&ModelDirectory(directory.path().to_owned())).unwrap();
+    let placement = Placement::new(&checkpoint.index, &checkpoint.config).unwrap();
+    let last = placement.tensors.iter().max_by_key(|tensor| tensor.file_offset_bytes).unwrap();
+    let end = last.file_offset_bytes + last.bytes as u64 - 3;
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
+
+    let mut arena = Arena::map(placement.arena_bytes as usize).unwrap();
+    let error = read(directory.path(), &placement, &mut arena, &mut |_| {}).unwrap_err();
+    let wanted = format!("model.safetensors ends at byte {end}, inside tensor {}", last.name);
+    assert_eq!(error.to_string(), wanted);
+
+    let error = session::load(&config).unwrap_err();
+    assert!(matches!(&error, LoadError::Checkpoint(_)), "{error}");
+    assert!(error.to_string().contains("model.safetensors"), "{error}");
+
+    fs::remove_file(&path).unwrap();
+    let error = read(directory.path(), &placement, &mut arena, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().starts_with("cannot open model.safetensors"), "{error}");
+}
+
+/// Longer than a few chunks, beginning and ending off every sector.
+#[test]
+fn the_arena_holds_the_files_bytes() {
+    let mut random = Random(3);
+    let directory = tempfile::tempdir().unwrap();
+    checkpoint::write(directory.path(), &checkpoint::tensors(11));
+    let checkpoint = Checkpoint::read(&ModelDirectory(directory.path().to_owned())).unwrap();
+    let mut placement = Placement::new(&checkpoint.index, &checkpoint.config).unwrap();
+    placement.tensors.truncate(2);
+    let content: Vec<u8> = (0..(11 << 20) + 12_345).map(|_| random.next() as u8).collect();
+    fs::write(directory.path().join("model.safetensors"), &content).unwrap();
+    let (first, second) = ((777, 9 << 20), ((9 << 20) + 778, (1 << 20) + 5));
+    let mut offset = 0;
+    for (tensor, (start, bytes)) in placement.tensors.iter_mut().zip([first, second]) {
+        (tensor.file_offset_bytes, tensor.bytes) = (start as u64, bytes);
+        tensor.weight.offset_bytes = offset;
+        offset += bytes.next_multiple_of(256);
+    }
+    placement.arena_bytes = offset as u64;
+    let mut arena = Arena::map(offset).unwrap();
+    let mut done = 0;
+    read(directory.path(), &placement, &mut arena, &mut |bytes| done += bytes).unwrap();
+    assert_eq!(done as usize, first.1 + second.1);
+    for (tensor, (start, bytes)) in placement.tensors.iter().zip([first, second]) {
+        let held = &arena.as_slice::<u8>()[tensor.weight.offset_bytes..][..bytes];
+        assert!(held == &content[start..start + bytes], "{}", tensor.name);
+    }
+}

@@ -1,0 +1,229 @@
+//! One list of operation cases, for every backend: what to run on which shapes, with seeded values.
+
+use half::{bf16, f16};
+use sparkherd_checkpoint::Dtype;
+use sparkherd_engine::backend::{
+    Activation, Add, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HostMemory, KvShape,
+    KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, Weight, arena::Arena,
+};
+use sparkherd_footprint::KvDtype;
+
+use crate::random::Random;
+
+type Run = dyn Fn(&mut dyn Backend, &[Weight], &[Activation]) -> Result<Vec<Activation>, BackendError>;
+
+pub struct Case {
+    pub name: String,
+    pub kv: KvShape,
+    /// Type, rows, columns.
+    weights: Vec<(Dtype, usize, usize)>,
+    /// Rows, columns.
+    activations: Vec<(usize, usize)>,
+    run: Box<Run>,
+}
+
+impl Case {
+    /// Runs on a backend made of memory with this case's seeded values, and returns all outputs.
+    pub fn run<B: Backend>(&self, make: impl FnOnce(HostMemory, KvShape) -> B) -> Vec<f32> {
+        let mut random = Random(7);
+        let mut weights = Vec::new();
+        let mut offset_bytes = 0;
+        for (dtype, rows, columns) in &self.weights {
+            weights.push(Weight { offset_bytes, dtype: *dtype, rows: *rows, columns: *columns });
+            offset_bytes += (rows * columns * dtype.bytes() as usize).next_multiple_of(256);
+        }
+        let mut arena = Arena::map(offset_bytes).unwrap();
+        for weight in &weights {
+            store(&mut arena, *weight, &random.values(weight.rows * weight.columns));
+        }
+        let mut activations = Vec::new();
+        let mut offset = 0;
+        for (rows, columns) in &self.activations {
+            activations.push(Activation { offset, rows: *rows, columns: *columns });
+            offset += (rows * columns).next_multiple_of(64);
+        }
+        let memory = HostMemory {
+            weights: arena,
+            kv: Arena::map(self.kv.bytes()).unwrap(),
+            workspace: Arena::map(offset * size_of::<f32>()).unwrap(),
+        };
+        let mut backend = make(memory, self.kv);
+        for activation in &activations {
+            backend.write(*activation, &random.values(activation.rows * activation.columns)).unwrap();
+        }
+        let outputs = (self.run)(&mut backend, &weights, &activations).unwrap();
+        outputs.into_iter().flat_map(|output| backend.read(output).unwrap().to_vec()).collect()
+    }
+}
+
+fn store(arena: &mut Arena, weight: Weight, values: &[f32]) {
+    let range = |bytes: usize| weight.offset_bytes / bytes..weight.offset_bytes / bytes + values.len();
+    match weight.dtype {
+        Dtype::F32 => arena.as_mut_slice::<f32>()[range(4)].copy_from_slice(values),
+        Dtype::F16 => {
+            for (to, value) in arena.as_mut_slice::<f16>()[range(2)].iter_mut().zip(values) {
+                *to = f16::from_f32(*value);
+            }
+        }
+        Dtype::Bf16 => {
+            for (to, value) in arena.as_mut_slice::<bf16>()[range(2)].iter_mut().zip(values) {
+                *to = bf16::from_f32(*value);
+            }
+        }
+    }
+}
+
+const NO_KV: KvShape = KvShape { layers: 0, blocks: 0, kv_heads: 0, head_dim: 0, dtype: KvDtype::F32 };
+const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
+
+/// All cases.
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    // Rows around every tile height, inputs and outputs around lanes, tile widths and pieces.
+    for (rows, inputs, outputs) in
+        [(1, 1, 1), (1, 64, 50), (2, 15, 3), (3, 100, 7), (4, 33, 13), (8, 48, 61), (9, 257, 50), (21, 16, 5)]
+    {
+        cases.extend(DTYPES.map(|dtype| linear(dtype, rows, inputs, outputs)));
+    }
+    cases.push(linear(Dtype::Bf16, 200, 900, 110));
+    for (rows, width) in [(1, 1), (3, 100), (40, 640)] {
+        cases.extend(DTYPES.map(|dtype| rms_norm(dtype, rows, width)));
+        cases.push(add_rms_norm(rows, width));
+        cases.push(silu_multiply(rows, width));
+    }
+    cases.extend(DTYPES.map(embed));
+    cases.push(gather_and_add());
+    for (heads, head_dim) in [(1, 2), (3, 20), (2, 128)] {
+        cases.push(rope(heads, head_dim));
+    }
+    for dtype in [KvDtype::F32, KvDtype::Bf16] {
+        for (query_heads, kv_heads, head_dim) in [(1, 1, 64), (4, 2, 6), (9, 3, 20), (40, 1, 16)] {
+            cases.push(attention(dtype, query_heads, kv_heads, head_dim));
+        }
+    }
+    cases
+}
+
+fn case(
+    name: String,
+    weights: Vec<(Dtype, usize, usize)>,
+    activations: Vec<(usize, usize)>,
+    run: impl Fn(&mut dyn Backend, &[Weight], &[Activation]) -> Result<Vec<Activation>, BackendError> + 'static,
+) -> Case {
+    Case { name, kv: NO_KV, weights, activations, run: Box::new(run) }
+}
+
+fn linear(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) -> Case {
+    case(
+        format!("linear {dtype:?} {rows} × {inputs} → {outputs}"),
+        vec![(dtype, outputs, inputs)],
+        vec![(rows, inputs), (rows, outputs)],
+        |backend, weights, at| {
+            backend.linear(Linear { x: at[0], weight: weights[0], out: at[1] })?;
+            Ok(vec![at[1]])
+        },
+    )
+}
+
+fn rms_norm(dtype: Dtype, rows: usize, width: usize) -> Case {
+    case(
+        format!("rms_norm {dtype:?} {rows} × {width}"),
+        vec![(dtype, 1, width)],
+        vec![(rows, width), (rows, width)],
+        |backend, weights, at| {
+            backend.rms_norm(RmsNorm { x: at[0], weight: weights[0], epsilon: 1e-5, out: at[1] })?;
+            Ok(vec![at[1]])
+        },
+    )
+}
+
+fn add_rms_norm(rows: usize, width: usize) -> Case {
+    case(
+        format!("add_rms_norm {rows} × {width}"),
+        vec![(Dtype::Bf16, 1, width)],
+        vec![(rows, width), (rows, width)],
+        |backend, weights, at| {
+            let [residual, x] = [at[0], at[1]];
+            backend.add_rms_norm(AddRmsNorm { residual, x, weight: weights[0], epsilon: 1e-6 })?;
+            Ok(vec![residual, x])
+        },
+    )
+}
+
+fn silu_multiply(rows: usize, width: usize) -> Case {
+    case(
+        format!("silu_multiply {rows} × {width}"),
+        vec![],
+        vec![(rows, width), (rows, width)],
+        |backend, _, at| {
+            // Far into both tails: the values are in −1 to 1.
+            let wide: Vec<f32> = backend.read(at[0])?.iter().map(|value| value * 30.0).collect();
+            backend.write(at[0], &wide)?;
+            backend.silu_multiply(SiluMultiply { gate: at[0], up: at[1] })?;
+            Ok(vec![at[0]])
+        },
+    )
+}
+
+fn embed(dtype: Dtype) -> Case {
+    case(format!("embed {dtype:?}"), vec![(dtype, 9, 21)], vec![(3, 21)], |backend, weights, at| {
+        backend.embed(Embed { tokens: &[8, 0, 8], table: weights[0], out: at[0] })?;
+        Ok(vec![at[0]])
+    })
+}
+
+fn gather_and_add() -> Case {
+    case("gather_rows, add".to_owned(), vec![], vec![(5, 11), (2, 11), (2, 11)], |backend, _, at| {
+        backend.gather_rows(GatherRows { x: at[0], rows: &[4, 1], out: at[1] })?;
+        backend.add(Add { x: at[1], delta: at[2] })?;
+        Ok(vec![at[1]])
+    })
+}
+
+fn rope(heads: usize, head_dim: usize) -> Case {
+    case(
+        format!("rope {heads} × {head_dim}"),
+        vec![],
+        vec![(4, heads * head_dim), (4, head_dim)],
+        |backend, _, at| {
+            backend.rope(Rope { x: at[0], rotations: at[1] })?;
+            Ok(vec![at[0]])
+        },
+    )
+}
+
+/// Two sequences, one that goes on after 21 stored tokens with 19 more, one that begins with 3; in scattered blocks, in
+/// the second of two layers.
+fn attention(dtype: KvDtype, query_heads: usize, kv_heads: usize, head_dim: usize) -> Case {
+    let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
+    let mut case = case(
+        format!("kv_write, attention {dtype:?} {query_heads}/{kv_heads} × {head_dim}"),
+        vec![],
+        vec![(22, width), (22, kv_width), (22, kv_width), (21, kv_width), (21, kv_width), (22, width)],
+        move |backend, _, at| {
+            let blocks = [[6, 1, 4], [2, 0, 0]];
+            let slot = |sequence: usize, position: usize| {
+                blocks[sequence][position / 16] * 16 + (position % 16) as u32
+            };
+            let earlier: Vec<u32> = (0..21).map(|position| slot(0, position)).collect();
+            let now: Vec<u32> =
+                (21..40).map(|position| slot(0, position)).chain((0..3).map(|p| slot(1, p))).collect();
+            backend.kv_write(KvWrite { layer: 1, keys: at[3], values: at[4], slots: &earlier })?;
+            backend.kv_write(KvWrite { layer: 1, keys: at[1], values: at[2], slots: &now })?;
+            backend.attention(Attention {
+                layer: 1,
+                queries: at[0],
+                scale: 3.0 / (head_dim as f32).sqrt(),
+                sequences: &[
+                    SequenceRows { first_row: 0, rows: 19, position: 21, first_block: 0 },
+                    SequenceRows { first_row: 19, rows: 3, position: 0, first_block: 3 },
+                ],
+                block_tables: &[6, 1, 4, 2],
+                out: at[5],
+            })?;
+            Ok(vec![at[5]])
+        },
+    );
+    case.kv = KvShape { layers: 2, blocks: 7, kv_heads, head_dim, dtype };
+    case
+}

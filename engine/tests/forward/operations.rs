@@ -1,0 +1,90 @@
+use sparkherd_checkpoint::Dtype;
+use sparkherd_engine::backend::{
+    Activation, Add, Backend, BackendError, Embed, HostMemory, KvShape, Linear, Weight,
+    arena::Arena,
+    cpu::{Cpu, Path},
+    oracle::Oracle,
+};
+use sparkherd_footprint::KvDtype;
+
+use crate::operation_cases::{Case, all};
+
+/// Largest difference from the oracle, relative to its largest output (or to 1): 900 products of values up to 1, added in
+/// another order in f32, differ by some 30 roundings of 6e-8.
+const BOUND: f32 = 5e-6;
+/// More than this machine may have, so that pieces really go to several threads.
+const THREADS: usize = 3;
+
+fn cpu(case: &Case, path: Path) -> Vec<f32> {
+    case.run(|memory, kv| Cpu::new(memory, kv, path, THREADS).unwrap())
+}
+
+#[test]
+fn every_instruction_path_is_within_the_bound_of_the_oracle() {
+    for case in all() {
+        let wanted = case.run(|memory, kv| Oracle::new(memory, kv).unwrap());
+        let largest = wanted.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+        for path in Path::available() {
+            let got = cpu(&case, path);
+            assert_eq!(got.len(), wanted.len());
+            for (index, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
+                let error = (got - wanted).abs() / largest;
+                let named = format!("{} on {}, element {index}", case.name, path.name());
+                assert!(error <= BOUND, "{named}: {got} is not {wanted}, error {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_path_gives_the_same_bits() {
+    let portable = *Path::available().last().unwrap();
+    for case in all() {
+        let wanted: Vec<u32> = cpu(&case, portable).into_iter().map(f32::to_bits).collect();
+        for path in Path::available() {
+            let got: Vec<u32> = cpu(&case, path).into_iter().map(f32::to_bits).collect();
+            assert_eq!(got, wanted, "{} on {}", case.name, path.name());
+        }
+    }
+}
+
+fn small(make: impl FnOnce(HostMemory, KvShape) -> Box<dyn Backend>) -> Box<dyn Backend> {
+    let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim: 2, dtype: KvDtype::F32 };
+    let arena = |bytes| Arena::map(bytes).unwrap();
+    make(HostMemory { weights: arena(256), kv: arena(kv.bytes()), workspace: arena(256) }, kv)
+}
+
+#[test]
+fn wrong_shapes_places_and_tokens_are_errors_that_name_them() {
+    let backends = [
+        small(|memory, kv| Box::new(Oracle::new(memory, kv).unwrap())),
+        small(|memory, kv| Box::new(Cpu::new(memory, kv, Path::best(), 2).unwrap())),
+    ];
+    for mut backend in backends {
+        let at = |offset, rows, columns| Activation { offset, rows, columns };
+        let table = Weight { offset_bytes: 0, dtype: Dtype::F32, rows: 4, columns: 4 };
+        let linear = backend.linear(Linear { x: at(0, 2, 4), weight: table, out: at(8, 2, 3) });
+        assert_eq!(linear.unwrap_err().to_string(), "linear: columns of out is 3, must be 4");
+        let token = backend.embed(Embed { tokens: &[4], table, out: at(0, 1, 4) });
+        assert_eq!(token.unwrap_err().to_string(), "embed: token 4 is not below 4");
+        let overlap = backend.add(Add { x: at(0, 2, 4), delta: at(4, 2, 4) });
+        assert!(matches!(overlap, Err(BackendError::Overlap { operation: "add", .. })));
+        let outside = Weight { rows: 17, ..table };
+        let beyond = backend.embed(Embed { tokens: &[16], table: outside, out: at(0, 1, 4) });
+        assert!(matches!(beyond, Err(BackendError::OutOfRange { operation: "embed", .. })));
+    }
+}
+
+#[test]
+fn a_pool_of_another_size_or_type_is_refused() {
+    let kv = KvShape { layers: 1, blocks: 2, kv_heads: 1, head_dim: 2, dtype: KvDtype::F32 };
+    let memory = |bytes| HostMemory {
+        weights: Arena::map(0).unwrap(),
+        kv: Arena::map(bytes).unwrap(),
+        workspace: Arena::map(0).unwrap(),
+    };
+    let wrong = Cpu::new(memory(kv.bytes() - 4), kv, Path::best(), 1).unwrap_err();
+    assert_eq!(wrong.to_string(), "arena of keys and values has 508 bytes, its shape needs 512");
+    let fp8 = KvShape { dtype: KvDtype::Fp8, ..kv };
+    assert!(matches!(Oracle::new(memory(fp8.bytes()), fp8), Err(BackendError::KvDtype("FP8"))));
+}
