@@ -2,9 +2,12 @@
 
 mod cluster;
 mod crds;
+mod engine;
 mod fit;
 mod inspect;
+mod key;
 mod operator;
+mod serve;
 
 use clap::{Parser, Subcommand};
 
@@ -19,9 +22,12 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Operator(operator::OperatorArgs),
+    Serve(serve::ServeArgs),
     Crds(crds::CrdsArgs),
+    Engine(engine::EngineArgs),
     Fit(fit::FitArgs),
     Inspect(inspect::InspectArgs),
+    Key(key::KeyArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -33,8 +39,11 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     match command {
         Command::Operator(args) => operator::run(args),
+        Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(&args),
+        Command::Engine(args) => engine::run(args),
         Command::Fit(args) => fit::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Key(args) => key::run(&args),
     }
 }

@@ -8,7 +8,7 @@ use sparkherd_engine::EngineStats;
 use tokio::time::Instant;
 
 /// A step takes milliseconds on a GPU and a few seconds on the CPU backend with a large model; a minute is neither.
-pub const STALL_LIMIT: Duration = Duration::from_secs(60);
+pub const STALL_LIMIT: Duration = Duration::from_mins(1);
 
 /// What `/healthz` answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

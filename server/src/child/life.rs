@@ -26,8 +26,8 @@ use crate::service::{Service, ServiceSettings};
 /// The protocol's rhythm of `stats`.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// Silence after which a small generation is tried again: a fault that nobody's request has met is found by us.
-const PROBE_AFTER: Duration = Duration::from_secs(300);
-/// How long a draining engine still answers new requests: EndpointSlices reach every proxy within a few seconds.
+const PROBE_AFTER: Duration = Duration::from_mins(5);
+/// How long a draining engine still answers new requests: `EndpointSlices` reach every proxy within a few seconds.
 const LINGER: Duration = Duration::from_secs(5);
 /// How long the last bytes may take to leave.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -128,11 +128,10 @@ async fn attend(
             }
             _ = tick.tick(), if ready => watch.look(service, events).await?,
             command = commands.next() => match command {
-                Command::Stop => return Ok(()),
                 Command::Drain { seconds } if ready => {
                     return drain(service, Duration::from_secs(u64::from(seconds)), commands, events).await;
                 }
-                Command::Drain { .. } => return Ok(()),
+                Command::Stop | Command::Drain { .. } => return Ok(()),
                 Command::Access { access, served_names } => follow_access(service, &access, served_names),
             },
         }

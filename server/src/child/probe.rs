@@ -11,7 +11,7 @@ use crate::service::Service;
 /// Enough to time a token, too few to delay anybody.
 const TOKENS: u32 = 8;
 /// A model that has not produced 8 tokens after this time is of no use to anybody.
-const TIMEOUT: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// What is continued; any text does.
 const PROMPT: &str = "Hello";
 

@@ -61,7 +61,7 @@ pub(crate) async fn generate<E: Endpoint>(
         sampling,
         stop: parameters.stop,
     };
-    let generation = service.engine().submit(request).map_err(refused::<E>)?;
+    let generation = service.engine().submit(request).map_err(|error| refused::<E>(&error))?;
     let run = Run::new(generation, Arc::clone(&service), active, started);
     let id = HeaderValue::try_from(&head.id);
     let mut response = match parameters.streaming {
@@ -92,9 +92,9 @@ async fn tokens<E: Endpoint>(service: &Arc<Service>, prompt: Prompt) -> Result<V
     })
 }
 
-fn refused<E: Endpoint>(error: SubmitError) -> ApiError {
+fn refused<E: Endpoint>(error: &SubmitError) -> ApiError {
     let param = E::PROMPT_PARAM;
-    match error {
+    match *error {
         SubmitError::PromptTooLong { prompt_tokens, context } => {
             ApiError::ContextLength { param, prompt_tokens, context }
         }

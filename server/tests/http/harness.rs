@@ -33,9 +33,13 @@ pub(crate) struct Server {
 }
 
 pub(crate) fn audience(keys: &[&str]) -> Audience {
-    let hash = |key: &&str| Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-    let access = Access { anonymous: false, key_hashes: keys.iter().map(hash).collect() };
+    let key_hashes = keys.iter().map(|key| hex(&Sha256::digest(key))).collect();
+    let access = Access { anonymous: false, key_hashes };
     Audience::new(&access, vec![MODEL.to_owned(), ALIAS.to_owned()]).unwrap()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 impl Server {
@@ -55,9 +59,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (end, ended) = oneshot::channel::<()>();
-        let served = Arc::clone(&service);
+        let shared = Arc::clone(&service);
         let ended =
-            tokio::spawn(async move { serve(listener, served, async move { drop(ended.await) }).await });
+            tokio::spawn(async move { serve(listener, shared, async move { drop(ended.await) }).await });
         let client = Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
         let server = Self { url, service, engine, client, end, ended };
         let probe = server.chat(json!({})).await;

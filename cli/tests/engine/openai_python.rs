@@ -1,16 +1,13 @@
 //! OpenAI's own Python client against the engine child, with retries off.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-
-mod engine;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::{Engine, MODEL, config};
 use sha2::{Digest as _, Sha256};
 use sparkherd_protocol::Access;
+
+use crate::harness::{Engine, MODEL, config};
 
 /// The release the script was written against.
 const CLIENT: &str = "openai==3.52.0";
@@ -24,7 +21,7 @@ fn the_official_client_works() {
     }
     let python = client_environment();
     let mut config = config();
-    let hash = Sha256::digest(KEY).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = Sha256::digest(KEY).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     config.access = Access { anonymous: false, key_hashes: vec![hash] };
     let engine = Engine::start(&config, Some("answer \"Hello! I am a fake engine, and glad to help.\""));
     let url = engine.ready();

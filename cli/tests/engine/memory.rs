@@ -1,19 +1,15 @@
 //! I18 on a real engine process: resident memory after load, and after every sequence has used its whole context, is at
 //! most the footprint and at least 90 % of it.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-
-mod checkpoint;
-mod engine;
-
 use std::path::Path;
 
-use engine::{Engine, MODEL, config, resident_bytes};
 use serde_json::{Value, json};
 use sparkherd_checkpoint::Checkpoint;
 use sparkherd_engine::weights::ModelDirectory;
 use sparkherd_footprint::{Platform, plan, serving_default};
 use sparkherd_protocol::EngineConfig;
+
+use crate::harness::{Engine, MODEL, config, resident_bytes};
 
 const CONTEXT: u32 = 512;
 const CONCURRENCY: u32 = 16;
@@ -40,7 +36,7 @@ async fn fill_a_context(url: String, seed: u32) -> Value {
 #[tokio::test]
 async fn resident_memory_is_the_footprint_after_load_and_after_full_contexts() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    checkpoint::write(directory.path());
+    crate::checkpoint::write(directory.path());
     let config = admitted(directory.path());
     let footprint_bytes = config.footprint.total_bytes();
     assert!(

@@ -1,21 +1,18 @@
 //! The engine child as its agent sees it: protocol, life and faults, with the fake engine.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
-
-mod engine;
-
 use std::os::unix::process::ExitStatusExt as _;
 
-use engine::{Engine, MODEL, config, resident_bytes};
 use serde_json::{Value, json};
 use sparkherd_protocol::{Access, Command, Event};
+
+use crate::harness::{Engine, MODEL, config, resident_bytes};
 
 fn chat(stream: bool) -> Value {
     json!({"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "hi"}]})
 }
 
 async fn ask(url: &str, body: &Value) -> reqwest::Result<reqwest::Response> {
-    let client = reqwest::Client::builder().no_proxy().timeout(engine::DEADLINE).build()?;
+    let client = reqwest::Client::builder().no_proxy().timeout(crate::harness::DEADLINE).build()?;
     client.post(format!("{url}/v1/chat/completions")).json(body).send().await
 }
 
@@ -60,7 +57,7 @@ async fn keys_change_while_it_runs() {
     assert_eq!(ask(&url, &chat(false)).await.unwrap().status(), 200);
     let access = Access { anonymous: false, key_hashes: vec!["0".repeat(64)] };
     engine.tell(&Command::Access { access, served_names: vec!["renamed".to_owned()] });
-    let deadline = std::time::Instant::now() + engine::DEADLINE;
+    let deadline = std::time::Instant::now() + crate::harness::DEADLINE;
     while ask(&url, &chat(false)).await.unwrap().status() != 401 {
         assert!(std::time::Instant::now() < deadline, "keys do not count");
     }

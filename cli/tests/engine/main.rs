@@ -1,0 +1,9 @@
+//! `sparkherd engine` as its agent and its clients see it: the real binary as a child process.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
+
+mod checkpoint;
+mod child;
+mod harness;
+mod memory;
+mod openai_python;
