@@ -172,29 +172,22 @@ fn dot_products<S: Simd, W: Element, const R: usize, const C: usize>(
             }
         }
     }
-    if steps * LANES < inputs {
-        for (sums, x) in sums.iter_mut().zip(x) {
-            let x = simd.from_array(&padded(&x[steps * LANES..], 0.0));
-            for (sum, weight) in sums.iter_mut().zip(weight) {
-                let weight = W::lanes(simd, &padded(&weight[steps * LANES..], W::ZERO));
-                *sum = simd.multiply_add(x, weight, *sum);
-            }
+    // To memory in a loop of its own: whatever else touched the sums would keep them there during the loop above.
+    let mut lanes = [[[0.0; LANES]; C]; R];
+    for (lanes, sums) in lanes.iter_mut().zip(&sums) {
+        for (lanes, sum) in lanes.iter_mut().zip(sums) {
+            *lanes = simd.to_array(*sum);
         }
     }
     let mut totals = [[0.0; C]; R];
-    for (totals, sums) in totals.iter_mut().zip(sums) {
-        for (total, lanes) in totals.iter_mut().zip(sums) {
-            *total = sum(simd.to_array(lanes));
+    for ((totals, lanes), x) in totals.iter_mut().zip(&mut lanes).zip(x) {
+        for ((total, lanes), weight) in totals.iter_mut().zip(lanes).zip(weight) {
+            let rest = x[steps * LANES..].iter().zip(&weight[steps * LANES..]);
+            for (lane, (x, weight)) in lanes.iter_mut().zip(rest) {
+                *lane = x.mul_add(weight.widen(), *lane);
+            }
+            *total = sum(*lanes);
         }
     }
     totals
-}
-
-/// Fewer than sixteen values, filled up with zeros, which add nothing.
-#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
-#[inline(always)]
-fn padded<T: Copy>(values: &[T], zero: T) -> [T; LANES] {
-    let mut lanes = [zero; LANES];
-    lanes[..values.len()].copy_from_slice(values);
-    lanes
 }

@@ -2,10 +2,11 @@
 //! AVX2 with FMA and F16C: sixteen lanes in two registers.
 
 use std::arch::x86_64::{
-    __m128i, __m256, _mm_loadu_si128, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtepu16_epi32,
-    _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_slli_epi32,
-    _mm256_storeu_ps,
+    __m128i, __m256, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
+    _mm256_fmadd_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_slli_epi32,
 };
+
+use std::mem::transmute;
 
 use half::{bf16, f16};
 
@@ -36,70 +37,64 @@ impl Avx2 {
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
 impl Simd for Avx2 {
     /// Lanes 0 to 7 and 8 to 15.
-    type Lanes = (__m256, __m256);
+    type Lanes = [__m256; 2];
     const WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Lanes {
         // SAFETY: `self` proves AVX2.
-        unsafe { (_mm256_set1_ps(value), _mm256_set1_ps(value)) }
+        unsafe { [_mm256_set1_ps(value), _mm256_set1_ps(value)] }
     }
 
     #[inline(always)]
     fn from_array(self, values: &[f32; LANES]) -> Self::Lanes {
-        // SAFETY: `self` proves AVX2; both loads of 32 bytes lie in the array of 64.
-        unsafe { (_mm256_loadu_ps(values.as_ptr()), _mm256_loadu_ps(values.as_ptr().add(8))) }
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<[f32; LANES], [__m256; 2]>(*values) }
     }
 
     #[inline(always)]
     fn from_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
-        // SAFETY: `self` proves AVX2; both loads of 16 bytes lie in the array of 32. A bf16 is the upper half of an f32.
+        // SAFETY: `self` proves AVX2; the transmuted types have the same size and no invalid bit patterns. A bf16 is the
+        // upper half of an f32.
         unsafe {
-            let low = _mm_loadu_si128(values.as_ptr().cast::<__m128i>());
-            let high = _mm_loadu_si128(values.as_ptr().add(8).cast::<__m128i>());
-            (
+            let [low, high] = transmute::<[bf16; LANES], [__m128i; 2]>(*values);
+            [
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(low))),
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(high))),
-            )
+            ]
         }
     }
 
     #[inline(always)]
     fn from_f16(self, values: &[f16; LANES]) -> Self::Lanes {
-        // SAFETY: `self` proves F16C; both loads of 16 bytes lie in the array of 32.
+        // SAFETY: `self` proves F16C; the transmuted types have the same size and no invalid bit patterns.
         unsafe {
-            let low = _mm_loadu_si128(values.as_ptr().cast::<__m128i>());
-            let high = _mm_loadu_si128(values.as_ptr().add(8).cast::<__m128i>());
-            (_mm256_cvtph_ps(low), _mm256_cvtph_ps(high))
+            let [low, high] = transmute::<[f16; LANES], [__m128i; 2]>(*values);
+            [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
         }
     }
 
     #[inline(always)]
     fn to_array(self, lanes: Self::Lanes) -> [f32; LANES] {
-        let mut array = [0.0; LANES];
-        // SAFETY: `self` proves AVX2; both stores of 32 bytes lie in the array of 64.
-        unsafe {
-            _mm256_storeu_ps(array.as_mut_ptr(), lanes.0);
-            _mm256_storeu_ps(array.as_mut_ptr().add(8), lanes.1);
-        }
-        array
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<[__m256; 2], [f32; LANES]>(lanes) }
     }
 
     #[inline(always)]
     fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         // SAFETY: `self` proves AVX2.
-        unsafe { (_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
     }
 
     #[inline(always)]
     fn multiply(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         // SAFETY: `self` proves AVX2.
-        unsafe { (_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
     }
 
     #[inline(always)]
     fn multiply_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
         // SAFETY: `self` proves FMA.
-        unsafe { (_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
     }
 }

@@ -2,10 +2,11 @@
 //! AVX-512: sixteen lanes in one register.
 
 use std::arch::x86_64::{
-    __m256i, __m512, _mm256_loadu_si256, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
-    _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_slli_epi32,
-    _mm512_storeu_ps,
+    __m256i, __m512, _mm512_add_ps, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_slli_epi32,
 };
+
+use std::mem::transmute;
 
 use half::{bf16, f16};
 
@@ -47,31 +48,30 @@ impl Simd for Avx512 {
 
     #[inline(always)]
     fn from_array(self, values: &[f32; LANES]) -> __m512 {
-        // SAFETY: `self` proves AVX-512F; the array has the 64 bytes read, and the load needs no alignment.
-        unsafe { _mm512_loadu_ps(values.as_ptr()) }
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<[f32; LANES], __m512>(*values) }
     }
 
     #[inline(always)]
     fn from_bf16(self, values: &[bf16; LANES]) -> __m512 {
-        // SAFETY: `self` proves AVX-512F; the array has the 32 bytes read. A bf16 is the upper half of an f32.
+        // SAFETY: `self` proves AVX-512F; the transmuted types have the same size and no invalid bit patterns. A bf16 is
+        // the upper half of an f32.
         unsafe {
-            let stored = _mm256_loadu_si256(values.as_ptr().cast::<__m256i>());
+            let stored = transmute::<[bf16; LANES], __m256i>(*values);
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(stored)))
         }
     }
 
     #[inline(always)]
     fn from_f16(self, values: &[f16; LANES]) -> __m512 {
-        // SAFETY: `self` proves AVX-512F; the array has the 32 bytes read.
-        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(values.as_ptr().cast::<__m256i>())) }
+        // SAFETY: `self` proves AVX-512F; the transmuted types have the same size and no invalid bit patterns.
+        unsafe { _mm512_cvtph_ps(transmute::<[f16; LANES], __m256i>(*values)) }
     }
 
     #[inline(always)]
     fn to_array(self, lanes: __m512) -> [f32; LANES] {
-        let mut array = [0.0; LANES];
-        // SAFETY: `self` proves AVX-512F; the array has the 64 bytes written.
-        unsafe { _mm512_storeu_ps(array.as_mut_ptr(), lanes) };
-        array
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<__m512, [f32; LANES]>(lanes) }
     }
 
     #[inline(always)]

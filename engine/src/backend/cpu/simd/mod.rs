@@ -6,6 +6,8 @@
 //!
 //! Work is a [`Kernel`]: [`Path::run`] calls it inside a function compiled for the path's instructions. Everything a
 //! kernel calls must be `#[inline(always)]`: code that is not inlined there is compiled without those instructions.
+//! Lanes are loaded and stored by transmuting arrays: the load intrinsics carry checks in builds with debug assertions,
+//! and with them no sum stays in a register.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -41,7 +43,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
 /// A stored number that widens to f32 exactly.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
-    const ZERO: Self;
     fn widen(self) -> f32;
     /// Nearest stored value, ties to even.
     fn narrow(value: f32) -> Self;
@@ -49,9 +50,8 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
 }
 
 macro_rules! element {
-    ($type:ty, $load:ident, $zero:expr, $widen:expr, $narrow:expr) => {
+    ($type:ty, $load:ident, $widen:expr, $narrow:expr) => {
         impl Element for $type {
-            const ZERO: Self = $zero;
             #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
             #[inline(always)]
             fn widen(self) -> f32 {
@@ -70,9 +70,9 @@ macro_rules! element {
         }
     };
 }
-element!(f32, from_array, 0.0, |value| value, |value| value);
-element!(bf16, from_bf16, bf16::ZERO, bf16::to_f32, bf16::from_f32);
-element!(f16, from_f16, f16::ZERO, f16::to_f32, f16::from_f32);
+element!(f32, from_array, |value| value, |value| value);
+element!(bf16, from_bf16, bf16::to_f32, bf16::from_f32);
+element!(f16, from_f16, f16::to_f32, f16::from_f32);
 
 /// Work to run with a path's instructions.
 pub(crate) trait Kernel {

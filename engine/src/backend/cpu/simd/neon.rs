@@ -2,9 +2,11 @@
 //! NEON: sixteen lanes in four registers.
 
 use std::arch::aarch64::{
-    float32x4_t, vaddq_f32, vdupq_n_f32, vfmaq_f32, vld1_u16, vld1q_f32, vmulq_f32, vreinterpretq_f32_u32,
-    vshll_n_u16, vst1q_f32,
+    float32x4_t, uint16x4_t, vaddq_f32, vdupq_n_f32, vfmaq_f32, vmovl_u16, vmulq_f32, vreinterpretq_f32_u32,
+    vshlq_n_u32,
 };
+
+use std::mem::transmute;
 
 use half::{bf16, f16};
 
@@ -29,20 +31,6 @@ impl Neon {
     }
 }
 
-/// Four lanes from `first` on.
-///
-/// # Safety
-/// The processor has NEON, and `first + 4` is at most 16.
-#[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
-#[inline(always)]
-unsafe fn quarter_of_bf16(values: &[bf16; LANES], first: usize) -> float32x4_t {
-    // SAFETY: the 8 bytes read lie in the array; a bf16 is the upper half of an f32.
-    unsafe {
-        let stored = vld1_u16(values.as_ptr().add(first).cast::<u16>());
-        vreinterpretq_f32_u32(vshll_n_u16::<16>(stored))
-    }
-}
-
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
 impl Simd for Neon {
     type Lanes = [float32x4_t; 4];
@@ -56,22 +44,21 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn from_array(self, values: &[f32; LANES]) -> Self::Lanes {
-        let start = values.as_ptr();
-        // SAFETY: `self` proves NEON; the four loads of 16 bytes lie in the array of 64.
-        unsafe {
-            [vld1q_f32(start), vld1q_f32(start.add(4)), vld1q_f32(start.add(8)), vld1q_f32(start.add(12))]
-        }
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<[f32; LANES], [float32x4_t; 4]>(*values) }
     }
 
     #[inline(always)]
     fn from_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
-        // SAFETY: `self` proves NEON; the quarters begin at 0, 4, 8 and 12 of 16.
+        // SAFETY: `self` proves NEON; the transmuted types have the same size and no invalid bit patterns. A bf16 is the
+        // upper half of an f32.
         unsafe {
+            let stored = transmute::<[bf16; LANES], [uint16x4_t; 4]>(*values);
             [
-                quarter_of_bf16(values, 0),
-                quarter_of_bf16(values, 4),
-                quarter_of_bf16(values, 8),
-                quarter_of_bf16(values, 12),
+                vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(stored[0]))),
+                vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(stored[1]))),
+                vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(stored[2]))),
+                vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(stored[3]))),
             ]
         }
     }
@@ -88,16 +75,8 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn to_array(self, lanes: Self::Lanes) -> [f32; LANES] {
-        let mut array = [0.0; LANES];
-        let start: *mut f32 = array.as_mut_ptr();
-        // SAFETY: `self` proves NEON; the four stores of 16 bytes lie in the array of 64.
-        unsafe {
-            vst1q_f32(start, lanes[0]);
-            vst1q_f32(start.add(4), lanes[1]);
-            vst1q_f32(start.add(8), lanes[2]);
-            vst1q_f32(start.add(12), lanes[3]);
-        }
-        array
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<[float32x4_t; 4], [f32; LANES]>(lanes) }
     }
 
     #[inline(always)]
