@@ -86,7 +86,11 @@ fn profile_directory() -> Result<PathBuf> {
 
 fn build_localkube(cache: &Path, progress: Progress) -> Result<PathBuf> {
     let module = repository().join("e2e/localkube");
+    let requirements = fs::read_to_string(module.join("go.mod"))?;
+    let version = kubernetes_version(&requirements).context("go.mod does not require k8s.io/kubernetes")?;
+    let flags = linker_flags(version);
     let mut digest = Sha256::new();
+    digest.update(&flags);
     for input in ["go.mod", "go.sum", "main.go"] {
         digest.update(fs::read(module.join(input)).with_context(|| format!("failed to read {input}"))?);
     }
@@ -98,17 +102,35 @@ fn build_localkube(cache: &Path, progress: Progress) -> Result<PathBuf> {
     if binary.is_file() {
         return Ok(binary);
     }
-    progress("building Kubernetes 1.34 from its Go modules: about 5 minutes the first time");
+    progress(&format!("building Kubernetes {version} from its Go modules: about 5 minutes the first time"));
     // Linked beside its final name: a build that was cut off leaves nothing that looks finished.
     let partial = cache.join("localkube.partial");
     let mut go = go_command();
     go.current_dir(&module)
-        .args(["build", "-v", "-trimpath", "-ldflags", "-s -w", "-o"])
+        .args(["build", "-v", "-trimpath", "-ldflags", &flags, "-o"])
         .arg(&partial)
         .arg(".");
     run_go(go, "Kubernetes", progress)?;
     fs::rename(&partial, &binary)?;
     Ok(binary)
+}
+
+/// `v1.34.4` of `k8s.io/kubernetes v1.34.4`.
+fn kubernetes_version(requirements: &str) -> Option<&str> {
+    requirements.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
+}
+
+/// Kubernetes' own build stamps its version at link time, and Helm refuses a server that does not say one.
+fn linker_flags(version: &str) -> String {
+    let mut numbers = version.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+    let mut flags = String::from("-s -w");
+    for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+        for (variable, value) in [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)] {
+            let _ = write!(flags, " -X {package}.{variable}={value}");
+        }
+    }
+    flags
 }
 
 fn build_helm(cache: &Path, progress: Progress) -> Result<PathBuf> {
@@ -189,6 +211,16 @@ fn build_sparkherd(progress: Progress) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_server_says_the_version_that_is_required() {
+        let version =
+            kubernetes_version("require (\n\tk8s.io/kubectl v0.34.4\n\tk8s.io/kubernetes v1.34.4\n)");
+        assert_eq!(version, Some("v1.34.4"));
+        let flags = linker_flags("v1.34.4");
+        assert!(flags.contains("component-base/version.gitVersion=v1.34.4 "), "{flags}");
+        assert!(flags.ends_with("client-go/pkg/version.gitMinor=34"), "{flags}");
+    }
 
     #[test]
     fn a_package_is_told_from_a_complaint() {
