@@ -131,13 +131,14 @@ impl<'a> Ledger<'a> {
         let Some(account) = self.accounts.get(node) else { return Err(Shortage::of_nothing(need)) };
         let mut left_least = None;
         for pool in account.pools {
-            let free_bytes = account.free_bytes(pool, deployment, credit);
             let needed_bytes = need.in_pool(pool.kind);
-            if needed_bytes > free_bytes {
+            // A pool that is promised beyond what it has takes nothing, not even nothing.
+            let free_bytes = account.free_bytes(pool, deployment, credit);
+            let Some(left) = free_bytes.and_then(|free| free.checked_sub(needed_bytes)) else {
                 let capacity_bytes = pool.total_bytes.saturating_sub(pool.reserve_bytes);
+                let free_bytes = free_bytes.unwrap_or(0);
                 return Err(Shortage { pool: pool.kind, needed_bytes, free_bytes, capacity_bytes });
-            }
-            let left = free_bytes - needed_bytes;
+            };
             left_least = Some(left_least.map_or(left, |least: u64| least.min(left)));
         }
         left_least.ok_or_else(|| Shortage::of_nothing(need))
@@ -149,17 +150,16 @@ impl<'a> Account<'a> {
         Self { pools: &node.pools, promised: Bytes::default(), held_for: BTreeMap::new(), starting: None }
     }
 
-    /// `allocatable − Σ promised − 1 % of total`, with what others hold taken off and what comes free added.
-    fn free_bytes(&self, pool: &Pool, deployment: &DeploymentId, credit: Bytes) -> u64 {
+    /// `allocatable − Σ promised − 1 % of total`, with what others hold taken off and what comes free added; none where
+    /// that is negative.
+    fn free_bytes(&self, pool: &Pool, deployment: &DeploymentId, credit: Bytes) -> Option<u64> {
         let held = self
             .held_for
             .iter()
             .filter(|(holder, _)| **holder != deployment)
             .fold(Bytes::default(), |sum, (_, bytes)| sum.plus(*bytes));
         let taken = self.promised.minus(credit).plus(held).in_pool(pool.kind);
-        pool.allocatable_bytes
-            .saturating_sub(taken)
-            .saturating_sub(pool.total_bytes / ALLOCATABLE_LAG_DIVISOR)
+        pool.allocatable_bytes.checked_sub(taken)?.checked_sub(pool.total_bytes / ALLOCATABLE_LAG_DIVISOR)
     }
 }
 
@@ -201,12 +201,12 @@ mod tests {
         let stopped = |released| {
             let mut replica = replica(30, 10);
             replica.run = Run::Stop;
-            replica.status.released = reported(released, crate::fixture::at(0));
+            replica.status.released = Some(reported(released, crate::fixture::at(0)));
             replica
         };
         let told = Replica { deleting: true, ..replica(30, 10) };
         let mut claims = replica(30, 10);
-        claims.status.released = reported(true, crate::fixture::at(0));
+        claims.status.released = Some(reported(true, crate::fixture::at(0)));
         for (name, kinds, there, wanted, credit, expected) in [
             ("all of it", UNIFIED, vec![], need(80, 9), need(0, 0), Ok(0)),
             ("the lag is kept", UNIFIED, vec![], need(80, 10), need(0, 0), Err(89)),
@@ -236,14 +236,17 @@ mod tests {
     fn what_is_held_for_one_is_not_there_for_others_and_is_spent_once() {
         let snapshot = snapshot(&[("spark-1", node(UNIFIED))]);
         let mut ledger = Ledger::new(&snapshot);
-        let (node, none) = (NodeName::new("spark-1"), Bytes::default());
+        let (spark, no_credit) = (NodeName::new("spark-1"), Bytes::default());
         let (holder, other) = (DeploymentId::new("lab", "holder"), DeploymentId::new("lab", "other"));
-        ledger.hold(&node, &holder, need(50, 0));
-        assert!(ledger.fit(&node, &other, need(39, 0), none).is_ok());
-        assert!(ledger.fit(&node, &other, need(40, 0), none).is_err());
-        assert!(ledger.fit(&node, &holder, need(89, 0), none).is_ok());
-        ledger.promise(&node, &holder, &ReplicaId::new("lab", "new"), need(50, 0));
-        assert!(ledger.fit(&node, &other, need(39, 0), none).is_ok(), "the same bytes are not counted twice");
-        assert!(ledger.fit(&node, &holder, need(40, 0), none).is_err());
+        ledger.hold(&spark, &holder, need(50, 0));
+        assert!(ledger.fit(&spark, &other, need(39, 0), no_credit).is_ok());
+        assert!(ledger.fit(&spark, &other, need(40, 0), no_credit).is_err());
+        assert!(ledger.fit(&spark, &holder, need(89, 0), no_credit).is_ok());
+        ledger.promise(&spark, &holder, &ReplicaId::new("lab", "new"), need(50, 0));
+        assert!(
+            ledger.fit(&spark, &other, need(39, 0), no_credit).is_ok(),
+            "the same bytes are not counted twice"
+        );
+        assert!(ledger.fit(&spark, &holder, need(40, 0), no_credit).is_err());
     }
 }

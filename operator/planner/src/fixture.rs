@@ -95,8 +95,8 @@ pub(crate) fn replica(device_gib: u64, host_gib: u64) -> Replica {
     }
 }
 
-pub(crate) fn reported(value: bool, since: Timestamp) -> Option<Reported> {
-    Some(Reported { value, reason: "Test".into(), message: String::new(), since })
+pub(crate) fn reported(value: bool, since: Timestamp) -> Reported {
+    Reported { value, reason: "Test".into(), message: String::new(), since }
 }
 
 pub(crate) fn policy() -> Policy {

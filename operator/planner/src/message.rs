@@ -106,7 +106,7 @@ pub(crate) fn unplaced(
     let mut sentence = match nearest {
         Some((name, footprint, shortage)) => {
             let mut sentence = format!("{}; the best node, {name}, {}", needs(footprint), free(shortage));
-            sentence.push_str(&would_fit(pass, query, verdicts));
+            sentence.push_str(&would_fit(pass, query, name));
             sentence.push_str(&would_make_room(pass, query, name, shortage));
             sentence
         }
@@ -136,22 +136,15 @@ fn others(verdicts: &BTreeMap<NodeName, Verdict>, but: Option<&NodeName>) -> Str
     text
 }
 
-/// `; context 8192 would fit`, where less context is the user's to choose.
-fn would_fit(pass: &Pass<'_>, query: &Query<'_, '_>, verdicts: &BTreeMap<NodeName, Verdict>) -> String {
-    let Some(facts) = query.target.facts() else { return String::new() };
-    let short = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Memory { .. }));
-    let largest = short
-        .filter_map(|(name, _)| {
-            let platform = pass.snapshot.nodes.get(name)?.platform.as_ref()?;
-            let credit = query
-                .instead_of
-                .filter(|(node, _)| *node == name)
-                .map_or_else(Bytes::default, |(_, bytes)| bytes);
-            largest_context(facts, &query.target.serving, platform, |footprint| {
-                pass.ledger.fit(name, query.id, Bytes::of(footprint), credit).is_ok()
-            })
-        })
-        .max();
+/// `; context 8192 would fit`: the largest on the node that lacks least.
+fn would_fit(pass: &Pass<'_>, query: &Query<'_, '_>, node: &NodeName) -> String {
+    let platform = pass.snapshot.nodes.get(node).and_then(|node| node.platform.as_ref());
+    let (Some(facts), Some(platform)) = (query.target.facts(), platform) else { return String::new() };
+    let credit =
+        query.instead_of.filter(|(name, _)| *name == node).map_or_else(Bytes::default, |(_, bytes)| bytes);
+    let largest = largest_context(facts, &query.target.serving, platform, |footprint| {
+        pass.ledger.fit(node, query.id, Bytes::of(footprint), credit).is_ok()
+    });
     match largest {
         Some(context) if context < query.target.serving.context => format!("; context {context} would fit"),
         Some(_) => "; a smaller KV pool would fit".to_owned(),

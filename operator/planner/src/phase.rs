@@ -161,9 +161,9 @@ mod tests {
     #[test]
     fn a_replica_is_what_its_agent_says_of_the_present_attempt() {
         let refusal = || Some(Refusal { message: "no".into(), at: at(0), allocatable_bytes: 0 });
-        let ready = |replica: &mut Replica| replica.status.ready = reported(true, at(-5));
+        let ready = |replica: &mut Replica| replica.status.ready = Some(reported(true, at(-5)));
         assert_eq!(phase_of(|_| ()), Phase::Fetching);
-        assert_eq!(phase_of(|r| r.status.weights_ready = reported(true, at(-5))), Phase::Loading);
+        assert_eq!(phase_of(|r| r.status.weights_ready = Some(reported(true, at(-5)))), Phase::Loading);
         assert_eq!(phase_of(ready), Phase::Ready);
         assert_eq!(phase_of(|r| r.status.refusal = refusal()), Phase::Refused);
         assert_eq!(phase_of(|r| r.status.failures = CRASH_LOOP_FAILURES), Phase::CrashLooping);
@@ -180,7 +180,7 @@ mod tests {
             r.status.agent_incarnation = Some("life-0".into());
         });
         assert_eq!(of_another_life, Phase::Unheard);
-        let released = |r: &mut Replica| r.status.released = reported(true, at(0));
+        let released = |r: &mut Replica| r.status.released = Some(reported(true, at(0)));
         assert_eq!(phase_of(released), Phase::Fetching, "nobody told it to leave");
         let released_by_another_attempt = phase_of(|r| {
             released(r);
@@ -193,8 +193,8 @@ mod tests {
     fn the_deadline_runs_from_the_weights_or_from_the_last_time_it_was_ready() {
         let with_weights = |since: i64| {
             move |r: &mut Replica| {
-                r.status.weights_ready = reported(true, at(since));
-                r.status.ready = reported(false, at(since - 50));
+                r.status.weights_ready = Some(reported(true, at(since)));
+                r.status.ready = Some(reported(false, at(since - 50)));
             }
         };
         // 120 s and 2 GB at 200 MB/s.
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(phase_of(with_weights(-130)), Phase::Late);
         let was_ready = phase_of(|r| {
             with_weights(-5000)(r);
-            r.status.ready = reported(false, at(-5));
+            r.status.ready = Some(reported(false, at(-5)));
         });
         assert_eq!(was_ready, Phase::Loading);
         let own = deadline_at(

@@ -79,13 +79,13 @@ impl Script {
                 deployment.uid.push_str("-again");
             }
             ["foreign-service", name] => {
-                self.cluster.deployment(name).unwrap().service = ServiceState::Foreign
+                self.cluster.deployment(name).unwrap().service = ServiceState::Foreign;
             }
             ["invalid", name, words @ ..] => {
-                self.cluster.deployment(name).unwrap().spec = Err(words.join(" "))
+                self.cluster.deployment(name).unwrap().spec = Err(words.join(" "));
             }
             [verb @ ("ready" | "refuse" | "crash" | "released" | "loads"), replica] => {
-                self.word_on(verb, replica)
+                self.word_on(verb, replica);
             }
             [verb, name, rest @ ..] => self.node_command(verb, &NodeName::new(*name), rest),
             _ => panic!("no command `{line}`"),
