@@ -167,7 +167,7 @@ pub fn load_model(
     }
     let workspace = workspace(facts, &config.serving, &config.platform)?;
     let placement = Placement::new(&checkpoint.index, &checkpoint.config)?;
-    let kv = kv_shape(&checkpoint.config, &config.serving);
+    let kv = kv_shape(&checkpoint.config, &config.serving)?;
     let mut memory = HostMemory {
         weights: map("weights", placement.arena_bytes, footprint.parts.weights_bytes)?,
         kv: map("kv", kv.bytes() as u64, footprint.parts.kv_bytes)?,
@@ -219,14 +219,16 @@ fn fill(
     Ok(())
 }
 
-fn kv_shape(config: &ModelConfig, serving: &Serving) -> KvShape {
-    KvShape {
+fn kv_shape(config: &ModelConfig, serving: &Serving) -> Result<KvShape, LoadError> {
+    let blocks = serving.kv_tokens / u64::from(BLOCK_TOKENS);
+    Ok(KvShape {
         layers: config.layers as usize,
-        blocks: (serving.kv_tokens / u64::from(BLOCK_TOKENS)) as usize,
+        blocks: usize::try_from(blocks)
+            .map_err(|_| LoadError::TooLarge { arena: "kv", bytes: serving.kv_tokens })?,
         kv_heads: config.kv_heads as usize,
         head_dim: config.head_dim as usize,
         dtype: serving.kv_dtype,
-    }
+    })
 }
 
 fn cpu(memory: HostMemory, kv: KvShape, path: Path, config: &LoadConfig) -> Result<Cpu, BackendError> {

@@ -32,11 +32,12 @@ impl<'a> WeightValues<'a> {
             Dtype::F16 => slice(arena.as_slice::<f16>(), weight).map(Self::F16),
             Dtype::Bf16 => slice(arena.as_slice::<bf16>(), weight).map(Self::Bf16),
         }
-        .ok_or(BackendError::OutOfRange {
+        .ok_or(BackendError::Weight {
             operation,
-            what: "end of the weight in bytes",
-            got: weight.offset_bytes + weight.rows * weight.columns * weight.dtype.bytes() as usize,
-            limit: arena.bytes() + 1,
+            rows: weight.rows,
+            columns: weight.columns,
+            offset_bytes: weight.offset_bytes,
+            arena_bytes: arena.bytes(),
         })
     }
 

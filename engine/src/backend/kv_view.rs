@@ -17,7 +17,12 @@ impl KvShape {
 
     /// Bytes of the whole pool.
     pub const fn bytes(&self) -> usize {
-        2 * self.layers * self.layer_elements() * self.dtype.bytes() as usize
+        let element_bytes = match self.dtype {
+            KvDtype::F32 => 4,
+            KvDtype::Bf16 => 2,
+            KvDtype::Fp8 => 1,
+        };
+        2 * self.layers * self.layer_elements() * element_bytes
     }
 
     /// Whether a host backend can use this pool, in this arena.

@@ -31,6 +31,10 @@ pub enum BackendError {
     Shape { operation: &'static str, what: &'static str, got: usize, wanted: usize },
     #[error("{operation}: {what} {got} is not below {limit}")]
     OutOfRange { operation: &'static str, what: &'static str, got: usize, limit: usize },
+    #[error(
+        "{operation}: weight of {rows} × {columns} at byte {offset_bytes} leaves the arena of {arena_bytes} bytes"
+    )]
+    Weight { operation: &'static str, rows: usize, columns: usize, offset_bytes: usize, arena_bytes: usize },
     #[error("{operation}: operands overlap or leave the arena of {elements} elements")]
     Overlap { operation: &'static str, elements: usize },
     #[error("keys and values as {0} are not supported on the CPU")]

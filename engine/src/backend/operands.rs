@@ -24,11 +24,13 @@ pub struct Activation {
 
 impl Activation {
     /// The first `rows` rows.
+    #[must_use]
     pub const fn first(self, rows: usize) -> Self {
         Self { rows, ..self }
     }
 
     /// One row.
+    #[must_use]
     pub const fn row(self, row: usize) -> Self {
         Self { offset: self.offset + row * self.columns, rows: 1, columns: self.columns }
     }

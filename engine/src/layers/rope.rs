@@ -11,6 +11,7 @@ pub struct RotaryEmbedding {
 
 impl RotaryEmbedding {
     /// `frequency[i] = theta^(−2i / head_dim)`, stretched as the checkpoint says (see [`RopeScaling`]).
+    #[expect(clippy::cast_possible_truncation, reason = "angles are f32, as in the reference implementation")]
     pub fn new(rope: &Rope, head_dim: usize) -> Self {
         let frequency = |pair: usize| {
             let plain = rope.theta.powf(-((2 * pair) as f64) / head_dim as f64);
@@ -26,6 +27,7 @@ impl RotaryEmbedding {
 
     /// The cosines, then the sines, of all pairs at a position. The angle is the f32 product that the reference
     /// implementation takes; at position 100 000 a more exact one would turn the pairs differently than in training.
+    #[expect(clippy::cast_possible_truncation, reason = "cosines and sines are f32 values")]
     pub fn rotation(&self, position: u32, out: &mut [f32]) {
         let (cosines, sines) = out.split_at_mut(self.frequencies.len());
         for ((cos, sin), frequency) in cosines.iter_mut().zip(sines).zip(&self.frequencies) {

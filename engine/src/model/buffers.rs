@@ -31,6 +31,7 @@ pub struct Buffers {
 
 impl Buffers {
     /// The buffers in the order the footprint lays them out. The arena is [`Workspace::bytes`] long.
+    #[expect(clippy::cast_possible_truncation, reason = "their arena is mapped, so every size is an address")]
     pub fn new(workspace: &Workspace) -> Self {
         let mut offset = 0;
         let mut place = |buffer: Buffer, rows: u32| {

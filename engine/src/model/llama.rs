@@ -42,6 +42,7 @@ pub struct Llama<B> {
 
 impl<B: Backend> Llama<B> {
     /// Takes every weight of the architecture; none may be left.
+    #[expect(clippy::cast_possible_truncation, reason = "epsilon is added to f32 means")]
     pub fn new(
         backend: B,
         config: &ModelConfig,

@@ -53,6 +53,10 @@ impl Step {
         batch.sequences.iter().try_for_each(|sequence| self.push(sequence))
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rows are counted by tokens, of which `fill` found few enough"
+    )]
     fn push(&mut self, sequence: &BatchSequence) -> Result<(), ForwardError> {
         let (position, rows) = (sequence.position as usize, sequence.token_count as usize);
         let first_row = self.positions.len();

@@ -146,7 +146,7 @@ fn reader<'a>(
 }
 
 fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<(), ReadError> {
-    let (tensor, offset) = (chunk.tensor, chunk.offset);
+    let Chunk { tensor, offset, to } = chunk;
     let failed = |source| ReadError::Read {
         tensor: tensor.name.clone(),
         file: tensor.file.to_string(),
@@ -154,12 +154,13 @@ fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<()
         source,
     };
     if let Some(direct) = &source.direct {
-        let lead = offset as usize % SECTOR_BYTES;
-        let wanted = lead + chunk.to.len();
+        #[expect(clippy::cast_possible_truncation, reason = "less than a sector")]
+        let lead = (offset % SECTOR_BYTES as u64) as usize;
+        let wanted = lead + to.len();
         let aligned = &mut buffer[..wanted.next_multiple_of(SECTOR_BYTES)];
         match read_up_to(direct, aligned, wanted, offset - lead as u64) {
             Ok(got) if got >= wanted => {
-                chunk.to.copy_from_slice(&aligned[lead..wanted]);
+                to.copy_from_slice(&aligned[lead..wanted]);
                 return Ok(());
             }
             // Refused by the device, or a short read that ended off a sector: the other way says what is wrong.
@@ -167,8 +168,8 @@ fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<()
             Err(source) => return Err(failed(source)),
         }
     }
-    let wanted = chunk.to.len();
-    let got = read_up_to(&source.buffered, chunk.to, wanted, offset).map_err(failed)?;
+    let wanted = to.len();
+    let got = read_up_to(&source.buffered, to, wanted, offset).map_err(failed)?;
     // Advice: where it is refused the kernel reclaims the pages later by itself.
     let _ = fadvise(&source.buffered, offset, std::num::NonZeroU64::new(wanted as u64), Advice::DontNeed);
     if got < wanted {

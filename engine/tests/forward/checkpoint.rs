@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::random::Random;
 
-pub const VOCAB_SIZE: usize = 131;
-pub const CONTEXT: usize = 256;
+pub(crate) const VOCAB_SIZE: usize = 131;
+pub(crate) const CONTEXT: usize = 256;
 const HIDDEN: usize = 50;
 const HEADS: usize = 6;
 const KV_HEADS: usize = 2;
@@ -18,9 +18,9 @@ const INTERMEDIATE: usize = 101;
 const LAYERS: usize = 3;
 
 /// Tensors by name: shape and values. Sizes are no multiple of lanes, tiles or blocks.
-pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-pub fn tensors(seed: u64) -> Tensors {
+pub(crate) fn tensors(seed: u64) -> Tensors {
     let mut random = Random(seed);
     let mut tensors = Tensors::new();
     let mut matrix = |name: String, rows: usize, columns: usize| {
@@ -57,7 +57,7 @@ pub fn tensors(seed: u64) -> Tensors {
 }
 
 /// Writes `config.json`, the tensors as BF16, and a stand-in for the tokenizer, of which loading needs only the size.
-pub fn write(directory: &Path, tensors: &Tensors) {
+pub(crate) fn write(directory: &Path, tensors: &Tensors) {
     let config = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama",
         "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS,

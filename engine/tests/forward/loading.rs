@@ -59,9 +59,9 @@ fn another_footprint_than_was_admitted_is_refused_with_both_numbers() {
 
 #[test]
 fn missing_left_over_and_misshapen_tensors_are_named() {
+    type Change = fn(&mut Tensors);
     let good = written(|_| {});
     let config = config(&good);
-    type Change = fn(&mut Tensors);
     let changes: [(Change, &str); 3] = [
         (
             |tensors| {

@@ -12,9 +12,9 @@ use crate::random::Random;
 
 type Run = dyn Fn(&mut dyn Backend, &[Weight], &[Activation]) -> Result<Vec<Activation>, BackendError>;
 
-pub struct Case {
-    pub name: String,
-    pub kv: KvShape,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) kv: KvShape,
     /// Type, rows, columns.
     weights: Vec<(Dtype, usize, usize)>,
     /// Rows, columns.
@@ -24,7 +24,7 @@ pub struct Case {
 
 impl Case {
     /// Runs on a backend made of memory with this case's seeded values, and returns all outputs.
-    pub fn run<B: Backend>(&self, make: impl FnOnce(HostMemory, KvShape) -> B) -> Vec<f32> {
+    pub(crate) fn run<B: Backend>(&self, make: impl FnOnce(HostMemory, KvShape) -> B) -> Vec<f32> {
         let mut random = Random(7);
         let mut weights = Vec::new();
         let mut offset_bytes = 0;
@@ -77,7 +77,7 @@ const NO_KV: KvShape = KvShape { layers: 0, blocks: 0, kv_heads: 0, head_dim: 0,
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
 /// All cases.
-pub fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows around every tile height, inputs and outputs around lanes, tile widths and pieces.
     for (rows, inputs, outputs) in

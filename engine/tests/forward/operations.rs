@@ -71,7 +71,7 @@ fn wrong_shapes_places_and_tokens_are_errors_that_name_them() {
         assert!(matches!(overlap, Err(BackendError::Overlap { operation: "add", .. })));
         let outside = Weight { rows: 17, ..table };
         let beyond = backend.embed(Embed { tokens: &[16], table: outside, out: at(0, 1, 4) });
-        assert!(matches!(beyond, Err(BackendError::OutOfRange { operation: "embed", .. })));
+        assert!(matches!(beyond, Err(BackendError::Weight { rows: 17, arena_bytes: 256, .. })));
     }
 }
 

@@ -226,7 +226,7 @@ fn accumulate<S: Simd, T: Element>(simd: S, out: &mut [f32], correction: f32, we
     let (whole, rest) = out.as_chunks_mut::<LANES>();
     let rest_start = whole.len() * LANES;
     for (index, out) in whole.iter_mut().enumerate() {
-        let mut sums = simd.multiply(simd.from_array(out), simd.splat(correction));
+        let mut sums = simd.multiply(simd.load(out), simd.splat(correction));
         for (weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
             if let Some(values) = values[index * LANES..].first_chunk() {
                 sums = simd.multiply_add(simd.splat(*weight), T::lanes(simd, values), sums);

@@ -166,7 +166,7 @@ fn dot_products<S: Simd, W: Element, const R: usize, const C: usize>(
             *lanes = W::lanes(simd, &weight[step]);
         }
         for (sums, x) in sums.iter_mut().zip(&x_steps) {
-            let x = simd.from_array(&x[step]);
+            let x = simd.load(&x[step]);
             for (sum, weight) in sums.iter_mut().zip(&weights) {
                 *sum = simd.multiply_add(x, *weight, *sum);
             }

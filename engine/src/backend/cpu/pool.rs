@@ -78,7 +78,7 @@ pub(crate) struct Pool {
 
 impl std::fmt::Debug for Pool {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Pool").field("threads", &(self.workers.len() + 1)).finish()
+        formatter.debug_struct("Pool").field("threads", &(self.workers.len() + 1)).finish_non_exhaustive()
     }
 }
 
@@ -104,6 +104,10 @@ impl Pool {
             (0..pieces).for_each(run);
             return Ok(());
         }
+        #[expect(
+            clippy::transmute_ptr_to_ptr,
+            reason = "a cast cannot lengthen the lifetime of a trait object"
+        )]
         // SAFETY: only the lifetime changes. `Finish` below takes the job away and waits until no thread is inside
         // before this call ends, even by a panic, so the closure outlives every use.
         let endless = unsafe { std::mem::transmute::<*const Piece<'_>, *const Piece<'static>>(run) };

@@ -84,12 +84,12 @@ impl Kernel for Row<'_> {
         let mut squares = simd.splat(0.0);
         let (whole, rest) = self.x.as_chunks::<LANES>();
         for x in whole {
-            let x = simd.from_array(x);
+            let x = simd.load(x);
             squares = simd.multiply_add(x, x, squares);
         }
         let mut lanes = [0.0; LANES];
         lanes[..rest.len()].copy_from_slice(rest);
-        let rest = simd.from_array(&lanes);
+        let rest = simd.load(&lanes);
         let total = sum(simd.to_array(simd.multiply_add(rest, rest, squares)));
         let scale = 1.0 / (total / self.x.len() as f32 + self.normalise.epsilon).sqrt();
         let pairs = self.out.iter_mut().zip(self.x);

@@ -47,13 +47,13 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn from_array(self, values: &[f32; LANES]) -> Self::Lanes {
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
         // SAFETY: same size, and every bit pattern is valid in both.
         unsafe { transmute::<[f32; LANES], [__m256; 2]>(*values) }
     }
 
     #[inline(always)]
-    fn from_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
+    fn load_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
         // SAFETY: `self` proves AVX2; the transmuted types have the same size and no invalid bit patterns. A bf16 is the
         // upper half of an f32.
         unsafe {
@@ -66,7 +66,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn from_f16(self, values: &[f16; LANES]) -> Self::Lanes {
+    fn load_f16(self, values: &[f16; LANES]) -> Self::Lanes {
         // SAFETY: `self` proves F16C; the transmuted types have the same size and no invalid bit patterns.
         unsafe {
             let [low, high] = transmute::<[f16; LANES], [__m128i; 2]>(*values);

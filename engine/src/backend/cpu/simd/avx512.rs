@@ -47,13 +47,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn from_array(self, values: &[f32; LANES]) -> __m512 {
+    fn load(self, values: &[f32; LANES]) -> __m512 {
         // SAFETY: same size, and every bit pattern is valid in both.
         unsafe { transmute::<[f32; LANES], __m512>(*values) }
     }
 
     #[inline(always)]
-    fn from_bf16(self, values: &[bf16; LANES]) -> __m512 {
+    fn load_bf16(self, values: &[bf16; LANES]) -> __m512 {
         // SAFETY: `self` proves AVX-512F; the transmuted types have the same size and no invalid bit patterns. A bf16 is
         // the upper half of an f32.
         unsafe {
@@ -63,7 +63,7 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn from_f16(self, values: &[f16; LANES]) -> __m512 {
+    fn load_f16(self, values: &[f16; LANES]) -> __m512 {
         // SAFETY: `self` proves AVX-512F; the transmuted types have the same size and no invalid bit patterns.
         unsafe { _mm512_cvtph_ps(transmute::<[f16; LANES], __m256i>(*values)) }
     }

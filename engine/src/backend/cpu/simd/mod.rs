@@ -31,9 +31,9 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Whether at least 30 `Lanes` fit in registers at once; else about 6 do.
     const WIDE: bool;
     fn splat(self, value: f32) -> Self::Lanes;
-    fn from_array(self, values: &[f32; LANES]) -> Self::Lanes;
-    fn from_bf16(self, values: &[bf16; LANES]) -> Self::Lanes;
-    fn from_f16(self, values: &[f16; LANES]) -> Self::Lanes;
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes;
+    fn load_bf16(self, values: &[bf16; LANES]) -> Self::Lanes;
+    fn load_f16(self, values: &[f16; LANES]) -> Self::Lanes;
     fn to_array(self, lanes: Self::Lanes) -> [f32; LANES];
     fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     fn multiply(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
@@ -52,17 +52,14 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
 macro_rules! element {
     ($type:ty, $load:ident, $widen:expr, $narrow:expr) => {
         impl Element for $type {
-            #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
             #[inline(always)]
             fn widen(self) -> f32 {
                 $widen(self)
             }
-            #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
             #[inline(always)]
             fn narrow(value: f32) -> Self {
                 $narrow(value)
             }
-            #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
             #[inline(always)]
             fn lanes<S: Simd>(simd: S, values: &[Self; LANES]) -> S::Lanes {
                 simd.$load(values)
@@ -70,9 +67,9 @@ macro_rules! element {
         }
     };
 }
-element!(f32, from_array, |value| value, |value| value);
-element!(bf16, from_bf16, bf16::to_f32, bf16::from_f32);
-element!(f16, from_f16, f16::to_f32, f16::from_f32);
+element!(f32, load, |value| value, |value| value);
+element!(bf16, load_bf16, bf16::to_f32, bf16::from_f32);
+element!(f16, load_f16, f16::to_f32, f16::from_f32);
 
 /// Work to run with a path's instructions.
 pub(crate) trait Kernel {

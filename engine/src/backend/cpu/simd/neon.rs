@@ -43,13 +43,13 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn from_array(self, values: &[f32; LANES]) -> Self::Lanes {
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
         // SAFETY: same size, and every bit pattern is valid in both.
         unsafe { transmute::<[f32; LANES], [float32x4_t; 4]>(*values) }
     }
 
     #[inline(always)]
-    fn from_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
+    fn load_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
         // SAFETY: `self` proves NEON; the transmuted types have the same size and no invalid bit patterns. A bf16 is the
         // upper half of an f32.
         unsafe {
@@ -64,13 +64,13 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn from_f16(self, values: &[f16; LANES]) -> Self::Lanes {
+    fn load_f16(self, values: &[f16; LANES]) -> Self::Lanes {
         // The vector conversion needs a type that stable Rust does not have yet.
         let mut widened = [0.0; LANES];
         for (wide, value) in widened.iter_mut().zip(values) {
             *wide = value.to_f32();
         }
-        self.from_array(&widened)
+        self.load(&widened)
     }
 
     #[inline(always)]

@@ -15,15 +15,15 @@ impl Simd for Portable {
         [value; LANES]
     }
 
-    fn from_array(self, values: &[f32; LANES]) -> Self::Lanes {
+    fn load(self, values: &[f32; LANES]) -> Self::Lanes {
         *values
     }
 
-    fn from_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
+    fn load_bf16(self, values: &[bf16; LANES]) -> Self::Lanes {
         values.map(bf16::to_f32)
     }
 
-    fn from_f16(self, values: &[f16; LANES]) -> Self::Lanes {
+    fn load_f16(self, values: &[f16; LANES]) -> Self::Lanes {
         values.map(f16::to_f32)
     }
 
