@@ -8,6 +8,11 @@ use crate::{
     read, request, wait_until,
 };
 
+/// The place of one of them.
+fn any(choices: &mut Choices, open: &[Generation]) -> usize {
+    choices.below(u32::try_from(open.len()).unwrap()) as usize
+}
+
 /// A thousand requests of which most are dropped: before they run, in their prompt, or after some events.
 #[test]
 fn an_abort_storm_leaves_no_block_behind() {
@@ -16,11 +21,11 @@ fn an_abort_storm_leaves_no_block_behind() {
     let mut open: Vec<Generation> = Vec::new();
     for index in 0..1000 {
         let prompt = "x".repeat(1 + choices.below(120) as usize) + &index.to_string();
-        open.push(engine.handle.submit(request(&prompt, 1 + choices.below(60) as u32)).unwrap());
+        open.push(engine.handle.submit(request(&prompt, 1 + choices.below(60))).unwrap());
         match choices.below(4) {
-            0 => drop(open.swap_remove(choices.below(open.len() as u64) as usize)),
+            0 => drop(open.swap_remove(any(&mut choices, &open))),
             1 => {
-                let mut generation = open.swap_remove(choices.below(open.len() as u64) as usize);
+                let mut generation = open.swap_remove(any(&mut choices, &open));
                 for _ in 0..choices.below(3) {
                     let event = generation.events.blocking_recv().expect("an event before the end");
                     if !matches!(event, GenerationEvent::Text(_)) {
@@ -134,7 +139,7 @@ fn a_reader_that_falls_behind_is_cancelled_and_told() {
     let engine = Running::start(Fake::new(64, 4, 128), text(false), 2048, 4);
     let idle = engine.handle.submit(request("nobody-reads-this", 2000)).unwrap();
     wait_until("it is cancelled", || engine.handle.is_idle());
-    assert_eq!(engine.handle.stats().kv_used, 0.0);
+    assert!(engine.handle.stats().kv_used <= 0.0);
     let answer = read(idle);
     assert_eq!((answer.text.len(), answer.end), (1024, Err(GenerationError::SlowReader { events: 1024 })));
 }

@@ -1,5 +1,12 @@
 //! The engine from submission to the last event, on a model that is a hash.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests assert as tests do"
+)]
+
 mod ends;
 mod fake;
 mod limits;
@@ -14,7 +21,7 @@ use sparkherd_engine::{
 const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: None };
 
 /// Far more than anything here takes on a busy machine.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a request came to.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,10 +65,10 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 struct Choices(u64);
 
 impl Choices {
-    fn below(&mut self, end: u64) -> u64 {
+    fn below(&mut self, end: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % end
+        u32::try_from((mixed ^ (mixed >> 31)) % u64::from(end)).unwrap()
     }
 }

@@ -12,15 +12,20 @@ use crate::{
 fn requests(count: u64) -> Vec<GenerationRequest> {
     let mut choices = Choices(42);
     let mut one = |index: u64| {
-        let length = 1 + choices.below(if index % 3 == 0 { 150 } else { 20 });
-        let prompt: String = (0..length).map(|_| char::from(0x21 + choices.below(94) as u8)).collect();
+        let length = 1 + choices.below(if index.is_multiple_of(3) { 150 } else { 20 });
+        let prompt: String = (0..length).map(|_| char::from_u32(0x21 + choices.below(94)).unwrap()).collect();
         let sampling = match index % 4 {
             0 | 1 => GREEDY,
             2 => Sampling { temperature: 1.0, top_p: 0.9, top_k: 0, seed: Some(index) },
-            _ => Sampling { temperature: 0.6, top_p: 1.0, top_k: 12, seed: Some(choices.below(u64::MAX)) },
+            _ => Sampling {
+                temperature: 0.6,
+                top_p: 1.0,
+                top_k: 12,
+                seed: Some(u64::from(choices.below(u32::MAX))),
+            },
         };
-        let stop = if index % 5 == 0 { vec!["a".to_owned(), "Q7".to_owned()] } else { Vec::new() };
-        let max_tokens = 1 + choices.below(90) as u32;
+        let stop = if index.is_multiple_of(5) { vec!["a".to_owned(), "Q7".to_owned()] } else { Vec::new() };
+        let max_tokens = 1 + choices.below(90);
         GenerationRequest { sampling, stop, ..request(&prompt, max_tokens) }
     };
     (0..count).map(&mut one).collect()

@@ -40,7 +40,7 @@ fn templates_are_read_as_transformers_reads_them() {
         ("{% for m in [1, 2, 3] %}{% if m == 2 %}{% break %}{% endif %}{{ m }}{% endfor %}", "1"),
         ("{{ [1, 2, 3][::-1] | join(',') }}", "3,2,1"),
         ("{% for k, v in {'role': 'user', 'n': 1}.items() %}{{ k }}={{ v }};{% endfor %}", "role=user;n=1;"),
-        ("{{ 'a,b'.split(',')[1].upper() }}{{ ' x'.lstrip() }}{{ 'xy'.startswith('x') }}", "Bxtrue"),
+        ("{{ 'a,b'.split(',')[1].upper() }}{{ ' x'.lstrip() }}{{ 'xy'.startswith('x') }}", "BxTrue"),
         (
             "{% set ns = namespace(n=0) %}{% for m in [1, 2] %}{% set ns.n = ns.n + m %}{% endfor %}{{ ns.n }}",
             "3",
