@@ -44,7 +44,11 @@ impl Admin {
             if ready.ready.load(Ordering::Acquire) {
                 response(StatusCode::OK, "text/plain", b"ok\n".to_vec())
             } else {
-                response(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"stores are not filled yet\n".to_vec())
+                response(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "text/plain",
+                    b"stores are not filled yet\n".to_vec(),
+                )
             }
         });
         let plan = warp::path!("plan").map(move || {
@@ -53,9 +57,14 @@ impl Admin {
         });
         let metrics = warp::path!("metrics").map(move || match metrics.metrics.render() {
             Ok(text) => response(StatusCode::OK, prometheus::TEXT_FORMAT, text),
-            Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string().into_bytes()),
+            Err(error) => {
+                response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string().into_bytes())
+            }
         });
-        warp::serve(warp::get().and(health.or(ready).unify().or(plan).unify().or(metrics).unify())).incoming(listener).run().await;
+        warp::serve(warp::get().and(health.or(ready).unify().or(plan).unify().or(metrics).unify()))
+            .incoming(listener)
+            .run()
+            .await;
     }
 }
 

@@ -182,7 +182,12 @@ impl Control {
         Ok(Decision { world, snapshot, plan })
     }
 
-    fn plan(&mut self, world: &World, held_back: &BTreeSet<sparkherd_planner::DeploymentId>, now: Timestamp) -> (Snapshot, Plan) {
+    fn plan(
+        &mut self,
+        world: &World,
+        held_back: &BTreeSet<sparkherd_planner::DeploymentId>,
+        now: Timestamp,
+    ) -> (Snapshot, Plan) {
         self.heartbeats.observe(&world.leases, now);
         let policy = self.policy();
         let context = Context {
@@ -228,7 +233,13 @@ impl Control {
     async fn report(&mut self, decision: &Decision) -> Result<(), CallError> {
         for object in &decision.world.undecodable {
             if self.undecodable.insert((object.uid.clone(), object.error.clone())) {
-                warn!(kind = object.kind, namespace = object.namespace, name = object.name, error = object.error, "undecodable object");
+                warn!(
+                    kind = object.kind,
+                    namespace = object.namespace,
+                    name = object.name,
+                    error = object.error,
+                    "undecodable object"
+                );
                 events::publish_undecodable(&self.recorder, self.metrics.calls(), object).await;
             }
         }
@@ -253,7 +264,9 @@ impl Control {
     fn until(&self, recheck_at: Option<Timestamp>) -> Duration {
         let Some(at) = recheck_at else { return IDLE_RECHECK };
         // A time that has passed already must not make the loop spin.
-        Duration::try_from(at.duration_since((self.clock)())).unwrap_or(DEBOUNCE).clamp(DEBOUNCE, IDLE_RECHECK)
+        Duration::try_from(at.duration_since((self.clock)()))
+            .unwrap_or(DEBOUNCE)
+            .clamp(DEBOUNCE, IDLE_RECHECK)
     }
 
     /// Up to a quarter more, from the clock's fraction: two operators that failed together should not retry together.
@@ -272,7 +285,8 @@ fn read_key_hashes(path: &PathBuf) -> Vec<String> {
             return Vec::new();
         }
     };
-    let is_hash = |line: &&str| line.len() == 64 && line.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_hash =
+        |line: &&str| line.len() == 64 && line.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     text.lines().map(str::trim).filter(is_hash).map(str::to_owned).collect()
 }
 

@@ -15,7 +15,12 @@ const NOTE_CHARACTERS_MAX: usize = 256;
 
 /// Publishes an event for each condition whose status or reason is new. An event that cannot be written is logged: status
 /// carries the same words.
-pub(crate) async fn publish(recorder: &Recorder, calls: &Calls, object: &ModelDeployment, conditions: &[Condition]) {
+pub(crate) async fn publish(
+    recorder: &Recorder,
+    calls: &Calls,
+    object: &ModelDeployment,
+    conditions: &[Condition],
+) {
     let before = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
     for condition in news(before, conditions) {
         let reference = object.object_ref(&());
@@ -65,7 +70,10 @@ fn news<'a>(before: &'a [Condition], after: &'a [Condition]) -> impl Iterator<It
 /// `Degraded=True` and a `Ready` that failed are warnings; waiting is not.
 fn severity(condition: &Condition) -> EventType {
     let bad_when = if condition.type_ == "Degraded" { ConditionStatus::True } else { ConditionStatus::False };
-    let waits = matches!(condition.reason.as_str(), "Resolving" | "Placing" | "Downloading" | "Loading" | "Serving" | "ScaledToZero");
+    let waits = matches!(
+        condition.reason.as_str(),
+        "Resolving" | "Placing" | "Downloading" | "Loading" | "Serving" | "ScaledToZero"
+    );
     if condition.status == bad_when && !waits { EventType::Warning } else { EventType::Normal }
 }
 
@@ -99,7 +107,10 @@ mod tests {
     #[test]
     fn waiting_is_no_warning() {
         assert_eq!(severity(&condition("Ready", ConditionStatus::False, "Loading")), EventType::Normal);
-        assert_eq!(severity(&condition("Ready", ConditionStatus::False, "InsufficientMemory")), EventType::Warning);
+        assert_eq!(
+            severity(&condition("Ready", ConditionStatus::False, "InsufficientMemory")),
+            EventType::Warning
+        );
         assert_eq!(severity(&condition("Degraded", ConditionStatus::True, "RolledBack")), EventType::Warning);
     }
 }

@@ -65,7 +65,10 @@ mod tests {
         heartbeats.observe(&[lease("spark-1", "5", "a")], later);
         assert_eq!(heartbeats.at("spark-1"), Some(start));
         heartbeats.observe(&[lease("spark-1", "6", "b")], later);
-        assert_eq!((heartbeats.at("spark-1"), heartbeats.holder("spark-1").as_deref()), (Some(later), Some("b")));
+        assert_eq!(
+            (heartbeats.at("spark-1"), heartbeats.holder("spark-1").as_deref()),
+            (Some(later), Some("b"))
+        );
         heartbeats.observe(&[], later);
         assert_eq!(heartbeats.at("spark-1"), None);
     }

@@ -20,7 +20,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::{Resource, ResourceExt};
 use sparkherd_crds::{
-    FINALIZER, Model, ModelDeployment, ModelReplica, ModelReplicaStatus, ModelStatus, SparkNode, SparkNodeSpec, SparkNodeStatus,
+    FINALIZER, ModelDeployment, ModelReplicaStatus, ModelStatus, SparkNode, SparkNodeSpec, SparkNodeStatus,
 };
 use sparkherd_planner::{Action, NodeName, Plan, Policy};
 
@@ -75,7 +75,9 @@ impl LocalCluster {
     pub fn set_deployments(&mut self, wanted: Vec<ModelDeployment>, now: Timestamp) {
         let mut deployments = Vec::new();
         for mut object in wanted {
-            let same = |old: &&Arc<ModelDeployment>| old.namespace() == object.namespace() && old.name_any() == object.name_any();
+            let same = |old: &&Arc<ModelDeployment>| {
+                old.namespace() == object.namespace() && old.name_any() == object.name_any()
+            };
             match self.world.deployments.iter().find(same).cloned() {
                 Some(old) if old.spec == object.spec => deployments.push(old),
                 Some(old) => {
@@ -147,7 +149,8 @@ impl LocalCluster {
     /// Where each deployment's ready replicas answer.
     pub fn routes(&self) -> Vec<Route> {
         let routes = self.world.replicas.iter().filter_map(|replica| {
-            let slice = self.world.slices.iter().find(|slice| service::is_owned(slice.as_ref(), replica.uid().as_deref()?.as_ref()))?;
+            let uid = replica.uid()?;
+            let slice = self.world.slices.iter().find(|slice| service::is_owned(slice.as_ref(), &uid))?;
             let endpoint = slice.endpoints.first()?;
             let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(false);
             let port = slice.ports.iter().flatten().find_map(|port| port.port)?;
@@ -175,7 +178,10 @@ impl LocalCluster {
 
     fn finish(&mut self, plan: Plan, now: Timestamp) -> Plan {
         for object in &mut self.world.deployments {
-            let id = sparkherd_planner::DeploymentId::new(object.namespace().unwrap_or_default(), object.name_any());
+            let id = sparkherd_planner::DeploymentId::new(
+                object.namespace().unwrap_or_default(),
+                object.name_any(),
+            );
             if let Some(report) = plan.report.get(&id) {
                 let status = deployment_status(object, report, now);
                 Arc::make_mut(object).status = Some(status);
@@ -199,7 +205,9 @@ impl LocalCluster {
                     object.metadata.owner_references = wanted.metadata.owner_references;
                 }
             }
-            Action::DeleteModel { uid, .. } => self.world.models.retain(|object| object.uid().as_ref() != Some(uid)),
+            Action::DeleteModel { uid, .. } => {
+                self.world.models.retain(|object| object.uid().as_ref() != Some(uid))
+            }
             Action::CreateReplica(new) => {
                 let mut object = replica::new_replica(new);
                 self.stamp(&mut object.metadata, now);
@@ -227,7 +235,11 @@ impl LocalCluster {
             }
             Action::SetEndpoint { replica, uid, node, address, port, ready, .. } => {
                 let wanted = service::WantedEndpoint { node, address: *address, port: *port, ready: *ready };
-                let Some(owner) = self.world.replicas.iter().find(|object| object.uid().as_ref() == Some(uid)) else { return };
+                let Some(owner) =
+                    self.world.replicas.iter().find(|object| object.uid().as_ref() == Some(uid))
+                else {
+                    return;
+                };
                 if let Some(mut object) = service::new_slice(replica, uid, owner, &wanted, None) {
                     object.metadata.namespace = Some(replica.namespace().to_owned());
                     self.stamp(&mut object.metadata, now);
@@ -247,9 +259,15 @@ impl LocalCluster {
 
     /// Objects whose last owner has gone are deleted.
     fn collect_garbage(&mut self, now: Timestamp) {
-        let living: BTreeSet<String> = self.world.deployments.iter().filter_map(|object| object.uid()).collect();
-        let orphans: Vec<String> =
-            self.world.replicas.iter().filter(|object| is_orphan(object.as_ref(), &living)).filter_map(|object| object.uid()).collect();
+        let living: BTreeSet<String> =
+            self.world.deployments.iter().filter_map(|object| object.uid()).collect();
+        let orphans: Vec<String> = self
+            .world
+            .replicas
+            .iter()
+            .filter(|object| is_orphan(object.as_ref(), &living))
+            .filter_map(|object| object.uid())
+            .collect();
         for uid in orphans {
             self.delete_replica(&uid, now);
         }
@@ -259,7 +277,9 @@ impl LocalCluster {
 
     /// Deleted replicas without finalizers go, and their slices with them.
     fn sweep(&mut self) {
-        self.world.replicas.retain(|object| object.metadata.deletion_timestamp.is_none() || !object.finalizers().is_empty());
+        self.world
+            .replicas
+            .retain(|object| object.metadata.deletion_timestamp.is_none() || !object.finalizers().is_empty());
         let living: BTreeSet<String> = self.world.replicas.iter().filter_map(|object| object.uid()).collect();
         self.world.slices.retain(|object| !is_orphan(object.as_ref(), &living));
     }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use sparkherd_planner::{ConditionStatus, ConditionType, Plan, Reason, Snapshot};
 
@@ -32,24 +33,45 @@ impl Metrics {
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new_custom(Some("sparkherd_operator".to_owned()), None)?;
         let counter = |name: &str, help: &str| IntCounter::new(name, help);
-        let calls = IntCounterVec::new(Opts::new("api_calls_total", "Calls to the API server by verb and HTTP code"), &["verb", "code"])?;
+        let calls = IntCounterVec::new(
+            Opts::new("api_calls_total", "Calls to the API server by verb and HTTP code"),
+            &["verb", "code"],
+        )?;
         let metrics = Self {
             passes: counter("passes_total", "Planning passes that finished")?,
-            failed_passes: counter("passes_failed_total", "Planning passes that ended early by a failed call")?,
+            failed_passes: counter(
+                "passes_failed_total",
+                "Planning passes that ended early by a failed call",
+            )?,
             pass_seconds: Histogram::with_opts(
                 // Planning is budgeted at 20 ms; the upper buckets show a slow API server.
                 HistogramOpts::new("pass_seconds", "Seconds a pass took, writes included")
                     .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]),
             )?,
-            actions: IntCounterVec::new(Opts::new("actions_total", "Actions carried out by kind"), &["kind"])?,
-            waiting: IntGaugeVec::new(Opts::new("waiting", "Deployments that are not ready, by reason"), &["reason"])?,
+            actions: IntCounterVec::new(
+                Opts::new("actions_total", "Actions carried out by kind"),
+                &["kind"],
+            )?,
+            waiting: IntGaugeVec::new(
+                Opts::new("waiting", "Deployments that are not ready, by reason"),
+                &["reason"],
+            )?,
             holds: counter("holds_total", "Deployments held back until our own writes were visible")?,
-            violations: IntGaugeVec::new(Opts::new("violations", "Invariants the last snapshot violates"), &["invariant"])?,
+            violations: IntGaugeVec::new(
+                Opts::new("violations", "Invariants the last snapshot violates"),
+                &["invariant"],
+            )?,
             node_bytes: IntGaugeVec::new(
-                Opts::new("node_bytes", "Bytes of a node's pool: allocatable as reported, promised to replicas"),
+                Opts::new(
+                    "node_bytes",
+                    "Bytes of a node's pool: allocatable as reported, promised to replicas",
+                ),
                 &["node", "pool", "what"],
             )?,
-            event_age: prometheus::GaugeVec::new(Opts::new("last_event_age_seconds", "Seconds since the last watch event"), &["kind"])?,
+            event_age: prometheus::GaugeVec::new(
+                Opts::new("last_event_age_seconds", "Seconds since the last watch event"),
+                &["kind"],
+            )?,
             undecodable: Gauge::new("undecodable_objects", "Objects of our kinds this version cannot read")?,
             calls: Calls::new(calls.clone()),
             last_event: Arc::default(),
@@ -106,11 +128,15 @@ impl Metrics {
     }
 
     pub(crate) fn saw_plan(&self, snapshot: &Snapshot, plan: &Plan, undecodable: usize) {
-        self.holds.inc_by(snapshot.deployments.values().filter(|deployment| deployment.held_back).count() as u64);
+        self.holds
+            .inc_by(snapshot.deployments.values().filter(|deployment| deployment.held_back).count() as u64);
         self.undecodable.set(undecodable as f64);
         for reason in Reason::ALL {
-            let waiting = plan.report.values().filter_map(|report| report.conditions.get(&ConditionType::Ready));
-            let count = waiting.filter(|ready| ready.status != ConditionStatus::True && ready.reason == reason).count();
+            let waiting =
+                plan.report.values().filter_map(|report| report.conditions.get(&ConditionType::Ready));
+            let count = waiting
+                .filter(|ready| ready.status != ConditionStatus::True && ready.reason == reason)
+                .count();
             self.waiting.with_label_values(&[reason.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.violations.reset();

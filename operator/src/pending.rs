@@ -82,7 +82,9 @@ fn versions(world: &World) -> BTreeMap<String, String> {
 fn is_seen(expected: &Expected, versions: &BTreeMap<String, String>) -> bool {
     match expected {
         Expected::Gone { uid } => !versions.contains_key(uid),
-        Expected::Version { uid, resource_version } => versions.get(uid).is_some_and(|seen| is_at_least(seen, resource_version)),
+        Expected::Version { uid, resource_version } => {
+            versions.get(uid).is_some_and(|seen| is_at_least(seen, resource_version))
+        }
     }
 }
 

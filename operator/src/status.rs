@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use sparkherd_crds::{
-    Condition, ConditionStatus, DEPLOYMENT_LABEL, DeploymentResolved, ExposeType, ModelDeployment, ModelDeploymentStatus,
-    ModelReplica, SparkNode, Url, find_condition, quantity_text, set_condition,
+    Condition, ConditionStatus, DEPLOYMENT_LABEL, DeploymentResolved, ExposeType, ModelDeployment,
+    ModelDeploymentStatus, ModelReplica, SparkNode, Url, find_condition, quantity_text, set_condition,
 };
 use sparkherd_planner::{ConditionStatus as Verdict, Report, Resolved};
 
@@ -15,7 +15,15 @@ const MESSAGE_BYTES_MAX: usize = 2048;
 /// The status this report makes of a deployment; transition times are kept where a condition's status stays.
 pub fn deployment_status(object: &ModelDeployment, report: &Report, now: Timestamp) -> ModelDeploymentStatus {
     // Destructured whole: a new finding must be shown.
-    let Report { observed_generation, conditions, replicas, ready_replicas, updated_replicas, nodes, resolved } = report;
+    let Report {
+        observed_generation,
+        conditions,
+        replicas,
+        ready_replicas,
+        updated_replicas,
+        nodes,
+        resolved,
+    } = report;
     let mut written = object.status.clone().unwrap_or_default().conditions;
     written.retain(|condition| conditions.keys().any(|type_| type_.as_str() == condition.type_));
     for (type_, condition) in conditions {
@@ -51,7 +59,9 @@ fn url(object: &ModelDeployment) -> Url {
     let external = match type_ {
         ExposeType::ClusterIp => None,
         // Which port or address the cluster gave is the Service's to tell.
-        ExposeType::NodePort | ExposeType::LoadBalancer => object.status.as_ref().and_then(|status| status.url.clone()?.external),
+        ExposeType::NodePort | ExposeType::LoadBalancer => {
+            object.status.as_ref().and_then(|status| status.url.clone()?.external)
+        }
     };
     Url { cluster: format!("http://{name}.{namespace}.svc/v1"), external }
 }
@@ -141,7 +151,10 @@ mod tests {
     fn report(status: Verdict, reason: Reason, message: &str) -> Report {
         Report {
             observed_generation: 3,
-            conditions: BTreeMap::from([(ConditionType::Ready, Finding { status, reason, message: message.to_owned() })]),
+            conditions: BTreeMap::from([(
+                ConditionType::Ready,
+                Finding { status, reason, message: message.to_owned() },
+            )]),
             replicas: 1,
             ready_replicas: 0,
             updated_replicas: 1,
@@ -155,9 +168,13 @@ mod tests {
         let first: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let later: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
         let mut object = deployment();
-        object.status = Some(deployment_status(&object, &report(Verdict::False, Reason::Placing, "waits"), first));
+        object.status =
+            Some(deployment_status(&object, &report(Verdict::False, Reason::Placing, "waits"), first));
         let waits = deployment_status(&object, &report(Verdict::False, Reason::Loading, "loads"), later);
-        assert_eq!((waits.conditions[0].last_transition_time.0, waits.conditions[0].reason.as_str()), (first, "Loading"));
+        assert_eq!(
+            (waits.conditions[0].last_transition_time.0, waits.conditions[0].reason.as_str()),
+            (first, "Loading")
+        );
         let serves = deployment_status(&object, &report(Verdict::True, Reason::Serving, "serves"), later);
         assert_eq!(serves.conditions[0].last_transition_time.0, later);
         assert_eq!(serves.url.unwrap().cluster, "http://coder.lab.svc/v1");
@@ -176,7 +193,8 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let mut node = SparkNode::new("spark-1", sparkherd_crds::SparkNodeSpec::default());
         let condition = node_reachable(&node, true, now).unwrap();
-        node.status = Some(sparkherd_crds::SparkNodeStatus { conditions: vec![condition], ..Default::default() });
+        node.status =
+            Some(sparkherd_crds::SparkNodeStatus { conditions: vec![condition], ..Default::default() });
         assert_eq!(node_reachable(&node, true, now), None);
         assert_eq!(node_reachable(&node, false, now).unwrap().reason, "NodeUnreachable");
     }

@@ -64,7 +64,11 @@ impl StatusWriter<'_> {
         self.apply_status(object, &serde_json::json!({"conditions": [condition]})).await
     }
 
-    async fn apply_status<K: StatusOf>(&self, object: &K, status: &serde_json::Value) -> Result<(), CallError> {
+    async fn apply_status<K: StatusOf>(
+        &self,
+        object: &K,
+        status: &serde_json::Value,
+    ) -> Result<(), CallError> {
         let patch = serde_json::json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -73,7 +77,11 @@ impl StatusWriter<'_> {
         });
         let params = PatchParams::apply(OPERATOR_MANAGER).force();
         let api = K::api(self.client.clone(), object.namespace().as_deref());
-        match self.calls.call("patch_status", api.patch_status(&object.name_any(), &params, &Patch::Apply(patch))).await {
+        match self
+            .calls
+            .call("patch_status", api.patch_status(&object.name_any(), &params, &Patch::Apply(patch)))
+            .await
+        {
             Ok(_) => Ok(()),
             // Gone, or another object by that name: nothing to say of it any more.
             Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(()),

@@ -51,7 +51,12 @@ pub(crate) struct Signals {
 
 impl Stores {
     /// Starts every watch on `tasks`.
-    pub(crate) fn start(client: &Client, namespace: &str, signals: &Signals, tasks: &mut JoinSet<()>) -> Self {
+    pub(crate) fn start(
+        client: &Client,
+        namespace: &str,
+        signals: &Signals,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
         let plain = || watcher::Config::default().timeout(WATCH_SECONDS);
         Self {
             deployments: watch(Api::all(client.clone()), plain(), "ModelDeployment", signals, tasks),
@@ -60,7 +65,13 @@ impl Stores {
             nodes: watch(Api::all(client.clone()), plain(), "SparkNode", signals, tasks),
             leases: watch(Api::namespaced(client.clone(), namespace), plain(), "Lease", signals, tasks),
             services: watch(Api::all(client.clone()), plain(), "Service", signals, tasks),
-            slices: watch(Api::all(client.clone()), plain().labels(&slice_selector()), "EndpointSlice", signals, tasks),
+            slices: watch(
+                Api::all(client.clone()),
+                plain().labels(&slice_selector()),
+                "EndpointSlice",
+                signals,
+                tasks,
+            ),
             agent_pods: watch(
                 Api::namespaced(client.clone(), namespace),
                 plain().labels(AGENT_POD_SELECTOR),
@@ -103,14 +114,23 @@ impl Stores {
     }
 }
 
-fn decoded<K>(store: &Store<DeserializeGuard<K>>, undecodable: &mut Vec<crate::world::Undecodable>) -> Vec<Arc<K>>
+fn decoded<K>(
+    store: &Store<DeserializeGuard<K>>,
+    undecodable: &mut Vec<crate::world::Undecodable>,
+) -> Vec<Arc<K>>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
     store.state().iter().filter_map(|guard| split(guard, undecodable)).collect()
 }
 
-fn watch<K>(api: Api<K>, config: watcher::Config, kind: &'static str, signals: &Signals, tasks: &mut JoinSet<()>) -> Store<K>
+fn watch<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: &'static str,
+    signals: &Signals,
+    tasks: &mut JoinSet<()>,
+) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone,

@@ -43,7 +43,8 @@ pub struct Undecodable {
 }
 
 /// Label selector of the agents' Pods, as the chart sets it.
-pub(crate) const AGENT_POD_SELECTOR: &str = "app.kubernetes.io/name=sparkherd,app.kubernetes.io/component=agent";
+pub(crate) const AGENT_POD_SELECTOR: &str =
+    "app.kubernetes.io/name=sparkherd,app.kubernetes.io/component=agent";
 
 /// Label selector of our EndpointSlices.
 pub(crate) fn slice_selector() -> String {
@@ -56,17 +57,36 @@ impl World {
     pub(crate) async fn list(client: &Client, namespace: &str, calls: &Calls) -> Result<Self, CallError> {
         let mut undecodable = Vec::new();
         let everything = ListParams::default();
-        let deployments = list_guarded(Api::<DeserializeGuard<ModelDeployment>>::all(client.clone()), calls, &mut undecodable).await?;
-        let models = list_guarded(Api::<DeserializeGuard<Model>>::all(client.clone()), calls, &mut undecodable).await?;
-        let replicas = list_guarded(Api::<DeserializeGuard<ModelReplica>>::all(client.clone()), calls, &mut undecodable).await?;
-        let nodes = list_guarded(Api::<DeserializeGuard<SparkNode>>::all(client.clone()), calls, &mut undecodable).await?;
-        let leases = list_all(Api::<Lease>::namespaced(client.clone(), namespace), calls, &everything).await?;
-        let services = list_all(Api::<Service>::all(client.clone()), calls, &everything).await?;
-        let slices =
-            list_all(Api::<EndpointSlice>::all(client.clone()), calls, &ListParams::default().labels(&slice_selector())).await?;
-        let agent_pods =
-            list_all(Api::<Pod>::namespaced(client.clone(), namespace), calls, &ListParams::default().labels(AGENT_POD_SELECTOR))
+        let deployments = list_guarded(
+            Api::<DeserializeGuard<ModelDeployment>>::all(client.clone()),
+            calls,
+            &mut undecodable,
+        )
+        .await?;
+        let models =
+            list_guarded(Api::<DeserializeGuard<Model>>::all(client.clone()), calls, &mut undecodable)
                 .await?;
+        let replicas =
+            list_guarded(Api::<DeserializeGuard<ModelReplica>>::all(client.clone()), calls, &mut undecodable)
+                .await?;
+        let nodes =
+            list_guarded(Api::<DeserializeGuard<SparkNode>>::all(client.clone()), calls, &mut undecodable)
+                .await?;
+        let leases =
+            list_all(Api::<Lease>::namespaced(client.clone(), namespace), calls, &everything).await?;
+        let services = list_all(Api::<Service>::all(client.clone()), calls, &everything).await?;
+        let slices = list_all(
+            Api::<EndpointSlice>::all(client.clone()),
+            calls,
+            &ListParams::default().labels(&slice_selector()),
+        )
+        .await?;
+        let agent_pods = list_all(
+            Api::<Pod>::namespaced(client.clone(), namespace),
+            calls,
+            &ListParams::default().labels(AGENT_POD_SELECTOR),
+        )
+        .await?;
         Ok(Self { deployments, models, replicas, nodes, leases, services, slices, agent_pods, undecodable })
     }
 }

@@ -3,10 +3,12 @@
 
 mod cargo;
 mod checkout;
+mod demo;
 mod generate;
 mod ladder;
 mod tidy;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,6 +31,15 @@ enum Command {
         #[arg(long, conflicts_with = "fast", value_name = "NAME")]
         only: Option<String>,
     },
+    /// Bring up a real Kubernetes API, operator and two agents, serve a small model and stream an answer
+    Demo {
+        /// End after the answer
+        #[arg(long)]
+        once: bool,
+        /// Use this cluster instead of building one; it must let us install the chart
+        #[arg(long, value_name = "PATH")]
+        kubeconfig: Option<PathBuf>,
+    },
     /// Write the files that are made from the code
     Generate {
         /// Write nothing; fail if a file is not what it would be written as
@@ -41,6 +52,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Demo { once, kubeconfig } => demo::run(once, kubeconfig.as_deref()),
         Command::Test { fast, only } => ladder::run(fast, only.as_deref()),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run(),

@@ -40,14 +40,22 @@ pub(crate) async fn apply(context: &Apply<'_>, action: &Action) -> Result<Option
     let expected = match action {
         Action::CreateModel { id, source, write } => model::create(context, id, source, write).await?,
         Action::UpdateModel { id, uid, write } => model::update(context, id, uid, write).await?,
-        Action::DeleteModel { id, uid, resource_version } => model::delete(context, id, uid, resource_version).await?,
+        Action::DeleteModel { id, uid, resource_version } => {
+            model::delete(context, id, uid, resource_version).await?
+        }
         Action::CreateReplica(new) => replica::create(context, new).await?,
-        Action::UpdateReplica { id, uid, deployment: _, write } => replica::update(context, id, uid, write).await?,
+        Action::UpdateReplica { id, uid, deployment: _, write } => {
+            replica::update(context, id, uid, write).await?
+        }
         Action::DeleteReplica { id, uid, resource_version, deployment: _, reason: _ } => {
             replica::delete(context, id, uid, resource_version).await?
         }
-        Action::ReleaseReplica { id, uid, resource_version } => replica::release(context, id, uid, resource_version).await?,
-        Action::EnsureService { deployment, uid, expose } => service::ensure(context, deployment, uid, *expose).await?,
+        Action::ReleaseReplica { id, uid, resource_version } => {
+            replica::release(context, id, uid, resource_version).await?
+        }
+        Action::EnsureService { deployment, uid, expose } => {
+            service::ensure(context, deployment, uid, *expose).await?
+        }
         Action::SetEndpoint { replica, uid, deployment: _, node, address, port, ready } => {
             let wanted = service::WantedEndpoint { node, address: *address, port: *port, ready: *ready };
             service::set_endpoint(context, replica, uid, &wanted).await?
@@ -92,12 +100,19 @@ impl Apply<'_> {
     }
 
     /// A merge patch of the object with this uid. Gone or replaced meanwhile: nothing to do.
-    async fn patch<K>(&self, api: &Api<K>, name: &str, uid: &str, mut patch: serde_json::Value) -> Result<Option<Expected>, CallError>
+    async fn patch<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: &str,
+        mut patch: serde_json::Value,
+    ) -> Result<Option<Expected>, CallError>
     where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
     {
         patch["metadata"]["uid"] = uid.into();
-        let params = PatchParams { field_manager: Some(OPERATOR_MANAGER.to_owned()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(OPERATOR_MANAGER.to_owned()), ..PatchParams::default() };
         match self.calls.call("patch", api.patch(name, &params, &Patch::Merge(patch))).await {
             Ok(patched) => Ok(seen_as(&patched)),
             Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
@@ -105,7 +120,13 @@ impl Apply<'_> {
         }
     }
 
-    async fn delete<K>(&self, api: &Api<K>, name: &str, uid: &str, resource_version: &str) -> Result<Option<Expected>, CallError>
+    async fn delete<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: &str,
+        resource_version: &str,
+    ) -> Result<Option<Expected>, CallError>
     where
         K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
     {
@@ -114,7 +135,9 @@ impl Apply<'_> {
         let params = DeleteParams::background().preconditions(preconditions);
         match self.calls.call("delete", api.delete(name, &params)).await {
             // Still there behind a finalizer: seen once its deletionTimestamp is. Otherwise once it is gone.
-            Ok(outcome) => Ok(outcome.left().map_or_else(|| Some(Expected::Gone { uid: uid.to_owned() }), |object| seen_as(&object))),
+            Ok(outcome) => Ok(outcome
+                .left()
+                .map_or_else(|| Some(Expected::Gone { uid: uid.to_owned() }), |object| seen_as(&object))),
             Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
             Err(error) => Err(error),
         }

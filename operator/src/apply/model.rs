@@ -30,7 +30,8 @@ pub(crate) fn new_model(id: &ModelId, source: &str, write: &ModelWrite) -> Model
     );
     model.metadata.namespace = Some(id.namespace().to_owned());
     model.metadata.labels = Some([(MADE_BY_OPERATOR_LABEL.to_owned(), "true".to_owned())].into());
-    model.metadata.owner_references = Some(owners.iter().map(|owner| super::replica::owner(&owner.name, &owner.uid)).collect());
+    model.metadata.owner_references =
+        Some(owners.iter().map(|owner| super::replica::owner(&owner.name, &owner.uid)).collect());
     model
 }
 
@@ -43,7 +44,8 @@ pub(super) async fn update(
     let ModelWrite { owners, resolver, cache_on } = write;
     let made_by_operator = context.world.models.iter().any(|model| {
         let meta = &model.metadata;
-        meta.uid.as_deref() == Some(uid) && meta.labels.iter().flatten().any(|(key, _)| key == MADE_BY_OPERATOR_LABEL)
+        meta.uid.as_deref() == Some(uid)
+            && meta.labels.iter().flatten().any(|(key, _)| key == MADE_BY_OPERATOR_LABEL)
     });
     let mut patch = serde_json::json!({
         "spec": {
@@ -52,7 +54,8 @@ pub(super) async fn update(
         },
     });
     if made_by_operator {
-        let owners: Vec<_> = owners.iter().map(|owner| super::replica::owner(&owner.name, &owner.uid)).collect();
+        let owners: Vec<_> =
+            owners.iter().map(|owner| super::replica::owner(&owner.name, &owner.uid)).collect();
         patch["metadata"]["ownerReferences"] = serde_json::json!(owners);
     }
     context.patch(&api(context, id), id.name(), uid, patch).await

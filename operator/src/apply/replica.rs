@@ -2,7 +2,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::ResourceExt;
 use sparkherd_crds::{
-    DEPLOYMENT_LABEL, FINALIZER, GROUP, ModelReplica, ModelReplicaSpec, ReplicaAccess, ReplicaGroup, ReplicaModel, RunState, VERSION,
+    DEPLOYMENT_LABEL, FINALIZER, GROUP, ModelReplica, ModelReplicaSpec, ReplicaAccess, ReplicaGroup,
+    ReplicaModel, RunState, VERSION,
 };
 use sparkherd_planner::{NewReplica, ReplicaId, ReplicaWrite, Run};
 
@@ -36,7 +37,10 @@ pub(crate) fn new_replica(new: &NewReplica) -> ModelReplica {
             run: run_state(write.run),
             attempt: write.attempt,
             drain_seconds: write.drain_seconds,
-            access: ReplicaAccess { anonymous: write.access.anonymous, key_hashes: write.access.key_hashes.clone() },
+            access: ReplicaAccess {
+                anonymous: write.access.anonymous,
+                key_hashes: write.access.key_hashes.clone(),
+            },
             served_names: write.served_names.clone(),
         },
     );
@@ -94,7 +98,8 @@ pub(super) async fn release(
     uid: &str,
     resource_version: &str,
 ) -> Result<Option<Expected>, CallError> {
-    let Some(replica) = context.world.replicas.iter().find(|replica| replica.uid().as_deref() == Some(uid)) else {
+    let Some(replica) = context.world.replicas.iter().find(|replica| replica.uid().as_deref() == Some(uid))
+    else {
         return Ok(None);
     };
     let others: Vec<_> = replica.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();

@@ -34,8 +34,12 @@ pub(super) async fn ensure(
     expose: Expose,
 ) -> Result<Option<Expected>, CallError> {
     let api: Api<Service> = Api::namespaced(context.client.clone(), deployment.namespace());
-    if let Some(uid) = owned(&context.world.services, deployment.namespace(), deployment.name(), deployment_uid) {
-        return context.patch(&api, deployment.name(), &uid, serde_json::json!({"spec": service_spec(expose)})).await;
+    if let Some(uid) =
+        owned(&context.world.services, deployment.namespace(), deployment.name(), deployment_uid)
+    {
+        return context
+            .patch(&api, deployment.name(), &uid, serde_json::json!({"spec": service_spec(expose)}))
+            .await;
     }
     match new_service(deployment, deployment_uid, expose) {
         Some(service) => context.post(&api, &service).await,
@@ -44,7 +48,11 @@ pub(super) async fn ensure(
 }
 
 /// The Service to create. `None` cannot happen: the JSON is of the type's own form.
-pub(crate) fn new_service(deployment: &DeploymentId, deployment_uid: &str, expose: Expose) -> Option<Service> {
+pub(crate) fn new_service(
+    deployment: &DeploymentId,
+    deployment_uid: &str,
+    expose: Expose,
+) -> Option<Service> {
     let metadata = serde_json::json!({
         "name": deployment.name(),
         "labels": {DEPLOYMENT_LABEL: deployment.name()},
@@ -68,15 +76,15 @@ pub(super) async fn set_endpoint(
     replica_uid: &str,
     wanted: &WantedEndpoint<'_>,
 ) -> Result<Option<Expected>, CallError> {
-    let Some(object) = context.world.replicas.iter().find(|object| object.uid().as_deref() == Some(replica_uid)) else {
+    let Some(object) =
+        context.world.replicas.iter().find(|object| object.uid().as_deref() == Some(replica_uid))
+    else {
         return Ok(None);
     };
     let api: Api<EndpointSlice> = Api::namespaced(context.client.clone(), replica.namespace());
-    let pod = context
-        .world
-        .agent_pods
-        .iter()
-        .find(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(wanted.node.as_str()));
+    let pod = context.world.agent_pods.iter().find(|pod| {
+        pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(wanted.node.as_str())
+    });
     let existing = context.world.slices.iter().find(|slice| is_owned(slice.as_ref(), replica_uid));
     match existing {
         // A slice's address type is immutable: one of the other family goes, and the next pass makes the new one.
@@ -156,10 +164,17 @@ const fn address_type(address: IpAddr) -> &'static str {
     }
 }
 
-fn owned<K: Resource>(objects: &[std::sync::Arc<K>], namespace: &str, name: &str, owner_uid: &str) -> Option<String> {
-    let object = objects
-        .iter()
-        .find(|object| object.namespace().as_deref() == Some(namespace) && object.name_any() == name && is_owned(object.as_ref(), owner_uid))?;
+fn owned<K: Resource>(
+    objects: &[std::sync::Arc<K>],
+    namespace: &str,
+    name: &str,
+    owner_uid: &str,
+) -> Option<String> {
+    let object = objects.iter().find(|object| {
+        object.namespace().as_deref() == Some(namespace)
+            && object.name_any() == name
+            && is_owned(object.as_ref(), owner_uid)
+    })?;
     object.uid()
 }
 

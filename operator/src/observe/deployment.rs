@@ -6,7 +6,8 @@ use sparkherd_crds::{
     ExposeType, KvCacheDtype, ModelDeployment, ModelDeploymentSpec, RolloutStrategy, parse_quantity,
 };
 use sparkherd_planner::{
-    Access, Deployment, DeploymentId, DeploymentSpec, Expose, KvDtypeChoice, NodeName, Placement, Rollout, ServiceState, Strategy,
+    Access, Deployment, DeploymentId, DeploymentSpec, Expose, KvDtypeChoice, NodeName, Placement, Rollout,
+    ServiceState, Strategy,
 };
 
 use super::{Context, service};
@@ -26,18 +27,19 @@ pub(super) fn deployments(world: &World, context: &Context<'_>) -> BTreeMap<Depl
         };
         (id, deployment)
     });
-    let undecodable = world.undecodable.iter().filter(|object| object.kind == "ModelDeployment").map(|object| {
-        let id = DeploymentId::new(&object.namespace, &object.name);
-        let deployment = Deployment {
-            uid: object.uid.clone(),
-            generation: object.generation,
-            deleting: false,
-            held_back: false,
-            spec: Err(format!("this version of sparkherd cannot read the object: {}", object.error)),
-            service: ServiceState::Absent,
-        };
-        (id, deployment)
-    });
+    let undecodable =
+        world.undecodable.iter().filter(|object| object.kind == "ModelDeployment").map(|object| {
+            let id = DeploymentId::new(&object.namespace, &object.name);
+            let deployment = Deployment {
+                uid: object.uid.clone(),
+                generation: object.generation,
+                deleting: false,
+                held_back: false,
+                spec: Err(format!("this version of sparkherd cannot read the object: {}", object.error)),
+                service: ServiceState::Absent,
+            };
+            (id, deployment)
+        });
     decoded.chain(undecodable).collect()
 }
 
@@ -75,7 +77,9 @@ pub fn deployment_spec(object: &ModelDeployment) -> Result<DeploymentSpec, Strin
         kv_tokens: kv_cache.tokens,
         kv_dtype: kv_cache.dtype.map(kv_dtype),
         memory_bytes,
-        placement: placement.as_ref().map_or_else(|| Placement { spread: true, ..Placement::default() }, placement_of),
+        placement: placement
+            .as_ref()
+            .map_or_else(|| Placement { spread: true, ..Placement::default() }, placement_of),
         rollout: rollout_of(rollout.clone().unwrap_or_default()),
         drain_seconds: *drain_seconds,
         access: access.clone().map_or_else(Access::default, |access| Access {
@@ -95,7 +99,9 @@ fn check_source(source: &str) -> Result<(), String> {
     match path {
         Some(("file", true)) if source.starts_with("file:///") => Ok(()),
         Some(("hf" | "https", true)) => Ok(()),
-        _ => Err(format!("spec.model {source:?} must be hf://org/name[@revision], file:///path or https://host/path")),
+        _ => Err(format!(
+            "spec.model {source:?} must be hf://org/name[@revision], file:///path or https://host/path"
+        )),
     }
 }
 
@@ -125,7 +131,8 @@ fn rollout_of(rollout: sparkherd_crds::Rollout) -> Rollout {
             Some(RolloutStrategy::Swap) => Strategy::Swap,
         },
         min_available,
-        progress_deadline: progress_deadline_seconds.map(|seconds| SignedDuration::from_secs(i64::from(seconds))),
+        progress_deadline: progress_deadline_seconds
+            .map(|seconds| SignedDuration::from_secs(i64::from(seconds))),
     }
 }
 

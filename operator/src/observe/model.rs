@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 use sparkherd_crds::{CopyState as CrdCopyState, MADE_BY_OPERATOR_LABEL, Model as CrdModel, ModelNodeStatus};
-use sparkherd_planner::{CopyState, Model, ModelCopy, ModelId, NodeName, Owner, Reason, ResolveVerdict, ResolvedModel};
+use sparkherd_planner::{
+    CopyState, Model, ModelCopy, ModelId, NodeName, Owner, Reason, ResolveVerdict, ResolvedModel,
+};
 
 use crate::world::World;
 
@@ -10,7 +12,9 @@ pub(super) fn models(world: &World) -> BTreeMap<ModelId, Model> {
     world
         .models
         .iter()
-        .map(|object| (ModelId::new(object.namespace().unwrap_or_default(), object.name_any()), model(object)))
+        .map(|object| {
+            (ModelId::new(object.namespace().unwrap_or_default(), object.name_any()), model(object))
+        })
         .collect()
 }
 

@@ -72,7 +72,9 @@ fn node(object: &SparkNode, name: &NodeName, address: Option<IpAddr>, context: &
             free_bytes: store.free_bytes,
             evictable_bytes: store.evictable_bytes,
         }),
-        starved_since: pressure.filter(|condition| is_starved(condition)).map(|condition| condition.last_transition_time.0),
+        starved_since: pressure
+            .filter(|condition| is_starved(condition))
+            .map(|condition| condition.last_transition_time.0),
     }
 }
 

@@ -3,7 +3,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
-use sparkherd_crds::{Condition, ConditionStatus, FINALIZER, ModelReplica, ModelReplicaStatus, RunState, find_condition};
+use sparkherd_crds::{
+    Condition, ConditionStatus, FINALIZER, ModelReplica, ModelReplicaStatus, RunState, find_condition,
+};
 use sparkherd_planner::{
     Access, Endpoint, Exit, NodeName, Refusal, Replica, ReplicaId, ReplicaModel, ReplicaStatus, Reported, Run,
 };
@@ -34,8 +36,13 @@ fn endpoints(world: &World) -> BTreeMap<String, Endpoint> {
 
 fn endpoint(slice: &EndpointSlice) -> Endpoint {
     let first = slice.endpoints.first();
-    let address = first.and_then(|endpoint| endpoint.addresses.first()).and_then(|address| address.parse::<IpAddr>().ok());
-    let ready = first.and_then(|endpoint| endpoint.conditions.as_ref()).and_then(|conditions| conditions.ready).unwrap_or(true);
+    let address = first
+        .and_then(|endpoint| endpoint.addresses.first())
+        .and_then(|address| address.parse::<IpAddr>().ok());
+    let ready = first
+        .and_then(|endpoint| endpoint.conditions.as_ref())
+        .and_then(|conditions| conditions.ready)
+        .unwrap_or(true);
     let port = slice.ports.iter().flatten().find_map(|port| port.port).unwrap_or_default();
     Endpoint { address, port: u16::try_from(port).unwrap_or_default(), ready }
 }
@@ -48,7 +55,11 @@ fn replica(object: &ModelReplica, endpoint: Option<Endpoint>) -> Replica {
         created_at: timestamp(object.metadata.creation_timestamp.as_ref()),
         deleting: object.metadata.deletion_timestamp.is_some(),
         has_finalizer: object.finalizers().iter().any(|finalizer| finalizer == FINALIZER),
-        owner_uid: object.owner_references().iter().find(|owner| owner.kind == "ModelDeployment").map(|owner| owner.uid.clone()),
+        owner_uid: object
+            .owner_references()
+            .iter()
+            .find(|owner| owner.kind == "ModelDeployment")
+            .map(|owner| owner.uid.clone()),
         node: NodeName::new(&spec.node_name),
         deployment: spec.deployment.clone(),
         revision: spec.revision.clone(),
@@ -91,7 +102,11 @@ fn status(status: ModelReplicaStatus) -> ReplicaStatus {
             at: refusal.at.0,
             allocatable_bytes: refusal.allocatable_bytes,
         }),
-        last_exit: status.last_exit.map(|exit| Exit { status: exit.status, reason: exit.reason, at: exit.at.0 }),
+        last_exit: status.last_exit.map(|exit| Exit {
+            status: exit.status,
+            reason: exit.reason,
+            at: exit.at.0,
+        }),
         held_bytes: status.memory.map(|memory| memory.held_bytes).unwrap_or_default(),
         restarts: saturating_u32(i64::from(status.restarts)),
     }

@@ -5,10 +5,9 @@ use crate::world::World;
 
 /// What stands under the name of a deployment's Service.
 pub(super) fn state(world: &World, id: &DeploymentId, deployment_uid: &str) -> ServiceState {
-    let found = world
-        .services
-        .iter()
-        .find(|service| service.namespace().as_deref() == Some(id.namespace()) && service.name_any() == id.name());
+    let found = world.services.iter().find(|service| {
+        service.namespace().as_deref() == Some(id.namespace()) && service.name_any() == id.name()
+    });
     let Some(service) = found else { return ServiceState::Absent };
     if !service.owner_references().iter().any(|owner| owner.uid == deployment_uid) {
         return ServiceState::Foreign;
