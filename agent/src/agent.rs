@@ -15,7 +15,7 @@ use crate::engine::EngineId;
 use crate::guard::Guard;
 use crate::health::Health;
 use crate::incarnation::{IncarnationError, new_incarnation};
-use crate::machine::{Machine, platform};
+use crate::machine::{MachineFacts, platform};
 use crate::memory::{MemoryProbe, Pool, ProbeError, ProcessMemory};
 use crate::metrics::Metrics;
 use crate::ports::PortRange;
@@ -74,7 +74,7 @@ pub struct Agent {
     pub(crate) config: AgentConfig,
     pub(crate) incarnation: String,
     pub(crate) platform: Platform,
-    pub(crate) machine: Machine,
+    pub(crate) machine: MachineFacts,
     pub(crate) default_reserve_bytes: u64,
     pub(crate) roots: Roots,
     pub(crate) clock: Clock,
@@ -132,7 +132,7 @@ impl Agent {
             "agent begins"
         );
         Ok(Self {
-            machine: Machine::read(&config.proc_root, &probe, &platform),
+            machine: MachineFacts::read(&config.proc_root, &probe, &platform),
             supervisor: Supervisor::new(spawner.clone(), config.program.clone(), ledger, news_sender),
             inspector: Inspector::new(spawner, config.program.clone()),
             roots: Roots::new(config.roots.clone()),

@@ -102,7 +102,10 @@ pub enum Stage {
     /// The process is gone, its memory is not yet measured back.
     Returning {
         exited_at: Duration,
+        /// What is enough to be shown by the pool.
         floor_bytes: u64,
+        /// What the pool shows when all is back.
+        whole_bytes: u64,
     },
 }
 
@@ -126,8 +129,8 @@ pub struct Engine {
     pub served_names: Vec<String>,
 }
 
-/// Share of the bytes held at exit that must be back; the rest is shared pages and what the kernel frees late.
-const RETURNED_PERCENT: u64 = 90;
+/// A tenth of the bytes held at exit may be out still: shared pages, and what the kernel frees late.
+const STILL_OUT_DIVISOR: u64 = 10;
 
 impl Engine {
     pub fn spawned(id: EngineId, pid: u32, port: u16, wanted: &Wanted, now: Duration) -> Self {
@@ -200,9 +203,10 @@ impl Engine {
 
     /// The process is gone. `grain_bytes`: noise of the pool, below which nothing can be told apart.
     pub fn exited(&mut self, now: Duration, grain_bytes: u64) {
-        let back_bytes = self.held_bytes / 100 * RETURNED_PERCENT;
-        let floor_bytes = self.unclaimed_bytes.saturating_add(back_bytes).saturating_sub(grain_bytes);
-        self.stage = Stage::Returning { exited_at: now, floor_bytes };
+        let whole_bytes = self.unclaimed_bytes.saturating_add(self.held_bytes);
+        let floor_bytes =
+            whole_bytes.saturating_sub(self.held_bytes / STILL_OUT_DIVISOR).saturating_sub(grain_bytes);
+        self.stage = Stage::Returning { exited_at: now, floor_bytes, whole_bytes };
     }
 
     /// From spawn to ready or exit: only one engine of a node may be in this (I1).

@@ -12,14 +12,14 @@ use crate::memory::MemoryProbe;
 
 /// Facts that do not change in the life of an agent.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub struct MachineFacts {
     pub engine: EngineFacts,
     pub cpu: CpuFacts,
     pub os: OsFacts,
     pub gpu: Option<GpuFacts>,
 }
 
-impl Machine {
+impl MachineFacts {
     /// `platform`: what engines here are started with.
     pub fn read(proc_root: &Path, probe: &MemoryProbe, platform: &Platform) -> Self {
         let cpuinfo = fs::read_to_string(proc_root.join("cpuinfo")).unwrap_or_default();

@@ -161,7 +161,7 @@ impl Record {
     /// living engines.
     pub fn settle_release(&mut self, unclaimed_bytes: u64, now: Duration) {
         let Some(engine) = &self.engine else { return };
-        let Stage::Returning { exited_at, floor_bytes } = engine.stage else { return };
+        let Stage::Returning { exited_at, floor_bytes, whole_bytes } = engine.stage else { return };
         let waited = now.saturating_sub(exited_at);
         let returned = unclaimed_bytes >= floor_bytes;
         if !returned && waited < RETURN_DEADLINE {
@@ -173,7 +173,7 @@ impl Record {
         } else {
             format!(
                 "of {held} held at exit {} are not back after {} s",
-                readable(floor_bytes - unclaimed_bytes),
+                readable(whole_bytes - unclaimed_bytes),
                 waited.as_secs()
             )
         };

@@ -102,7 +102,7 @@ fn is_released_when_nine_tenths_are_back_or_after_two_minutes() {
     record.settle_release(25 * GIB, Duration::from_secs(120));
     let message = record.release.unwrap().message;
     assert!(
-        message.contains("10.0 GiB held") && message.contains("4.0 GiB are not back after 120 s"),
+        message.contains("10.0 GiB held") && message.contains("5.0 GiB are not back after 120 s"),
         "{message}"
     );
 }

@@ -68,9 +68,9 @@ fn a_failed_resolver_says_why_and_goes_on_saying_it_when_another_is_asked() {
     assert!(!role.looks());
     assert_eq!(model_status(&object, "here", role, None), Some(status));
     // Somebody has resolved it: the old failure is taken back.
-    let resolved = model_status(&model("x", &[]), "x", ModelRole { resolves: true, caches: false }, {
-        Some(&copy(InspectionOutcome::Inspection(inspection("d1"))))
-    });
+    let whole = copy(InspectionOutcome::Inspection(inspection("d1")));
+    let role = ModelRole { resolves: true, caches: false };
+    let resolved = model_status(&model("x", &[]), "x", role, Some(&whole));
     object.status.as_mut().unwrap().resolved = resolved.unwrap().resolved;
     let taken_back = model_status(&object, "here", ModelRole::of(&object, "here", false), None).unwrap();
     assert_eq!((taken_back.resolved, taken_back.nodes), (None, vec![]));
