@@ -1,5 +1,6 @@
 //! The binary `sparkherd`: arguments and wiring only.
 
+mod agent;
 mod cluster;
 mod crds;
 mod engine;
@@ -21,6 +22,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Agent(agent::AgentArgs),
     Operator(operator::OperatorArgs),
     Serve(serve::ServeArgs),
     Crds(crds::CrdsArgs),
@@ -38,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         .from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     match command {
+        Command::Agent(args) => agent::run(args),
         Command::Operator(args) => operator::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(&args),

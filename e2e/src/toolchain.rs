@@ -193,13 +193,14 @@ fn is_package_path(line: &str) -> bool {
     !line.is_empty() && !line.starts_with('#') && !line.contains([' ', ':'])
 }
 
-/// Cargo decides whether there is anything to do. `CARGO` is set for whatever cargo runs, tests included.
+/// Cargo decides whether there is anything to do. `CARGO` is set for whatever cargo runs, tests included. No package is
+/// named: the dependencies' features are then the same as in every other build of the workspace, and nothing is built twice.
 fn build_sparkherd(progress: Progress) -> Result<PathBuf> {
     progress("building sparkherd");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = profile_directory()?;
     let mut build = Command::new(cargo);
-    build.current_dir(repository()).args(["build", "--quiet", "--locked", "--package", "sparkherd"]);
+    build.current_dir(repository()).args(["build", "--quiet", "--locked", "--bin", "sparkherd"]);
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");
     }

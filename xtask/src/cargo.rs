@@ -27,6 +27,8 @@ pub struct Package {
 
 #[derive(Debug, Deserialize)]
 pub struct Target {
+    pub name: String,
+    pub kind: Vec<String>,
     pub src_path: PathBuf,
 }
 
@@ -47,6 +49,25 @@ pub fn run(arguments: &[&str]) -> Result<()> {
 
 pub fn metadata() -> Result<Metadata> {
     Ok(serde_json::from_str(&output(&["metadata", "--format-version=1", "--locked"])?)?)
+}
+
+/// Names of the integration tests of a package of this workspace.
+pub fn test_targets(package: &str) -> Result<Vec<String>> {
+    of_workspace(|name| name == package)
+}
+
+/// Names of the integration tests of every package but `e2e`.
+pub fn unit_test_targets() -> Result<Vec<String>> {
+    of_workspace(|name| name != "e2e")
+}
+
+fn of_workspace(is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let packages = metadata()?.packages.into_iter().filter(|package| package.source.is_none() && is_wanted(&package.name));
+    let targets = packages.flat_map(|package| package.targets);
+    let mut names: Vec<String> =
+        targets.filter(|target| target.kind.iter().any(|kind| kind == "test")).map(|target| target.name).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Names of all packages that this one is built from, itself included.
