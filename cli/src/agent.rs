@@ -91,7 +91,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         let reporting = tokio::spawn(async move {
             kubernetes::run(&identity, clients, source_link, &health, &metrics).await;
         });
-        agent.run(agent_link, ending).await;
+        Box::pin(agent.run(agent_link, ending)).await;
         if tokio::time::timeout(LAST_WORDS_LIMIT, reporting).await.is_err() {
             tracing::warn!("the API server did not take the last statuses in time");
         }

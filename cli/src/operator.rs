@@ -62,7 +62,9 @@ pub(crate) fn run(args: OperatorArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
     runtime.block_on(async {
         let client = cluster::client(kubeconfig.as_deref()).await?;
-        sparkherd_operator::run(client, config, jiff::Timestamp::now, cluster::terminated()?).await.context("operator")
+        sparkherd_operator::run(client, config, jiff::Timestamp::now, cluster::terminated()?)
+            .await
+            .context("operator")
     })
 }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
-use sparkherd_agent::{Agent, AgentConfig, Desired, ModelKey, Observed, PortRange, ReplicaKey, SourceLink, link};
+use sparkherd_agent::{
+    Agent, AgentConfig, Desired, ModelKey, Observed, PortRange, ReplicaKey, SourceLink, link,
+};
 use sparkherd_crds::{ModelDeployment, find_condition, parse_quantity};
 use sparkherd_operator::LocalCluster;
 use sparkherd_planner::Policy;
@@ -59,7 +61,16 @@ pub(crate) struct ServeArgs {
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // Destructured whole: no flag is forgotten.
-    let ServeArgs { paths, listen, key_hash, allow_anonymous, store, allow_roots, memory_total, engine_ports } = args;
+    let ServeArgs {
+        paths,
+        listen,
+        key_hash,
+        allow_anonymous,
+        store,
+        allow_roots,
+        memory_total,
+        engine_ports,
+    } = args;
     ensure!(
         listen.ip().is_loopback() || !key_hash.is_empty() || allow_anonymous,
         "{listen} can be reached by others: give --key-hash, or --allow-anonymous if nobody needs a key"
@@ -87,15 +98,29 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     // A file that is wrong at the start is a mistake to see at once; later it is logged and the rest goes on.
     files.read().context("nothing is served")?;
     let cluster = LocalCluster::new(NODE, engine_address, policy);
-    tokio::runtime::Runtime::new().context("failed to start the runtime")?.block_on(serve(config, files, cluster, listen))
+    tokio::runtime::Runtime::new()
+        .context("failed to start the runtime")?
+        .block_on(serve(config, files, cluster, listen))
 }
 
-async fn serve(config: AgentConfig, files: Files, cluster: LocalCluster, listen: SocketAddr) -> anyhow::Result<()> {
+async fn serve(
+    config: AgentConfig,
+    files: Files,
+    cluster: LocalCluster,
+    listen: SocketAddr,
+) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let agent = Agent::new(config).context("agent")?;
     let routes = Routes::default();
     let (agent_link, source) = link();
-    let local = Local { incarnation: agent.incarnation().to_owned(), files, cluster, source, routes: routes.clone(), said: BTreeMap::new() };
+    let local = Local {
+        incarnation: agent.incarnation().to_owned(),
+        files,
+        cluster,
+        source,
+        routes: routes.clone(),
+        said: BTreeMap::new(),
+    };
     info!(url = format!("http://{}/v1", listener.local_addr()?), "serving");
     let (end, ended) = tokio::sync::watch::channel(false);
     let until_ended = |mut ended: tokio::sync::watch::Receiver<bool>| async move {
@@ -143,11 +168,19 @@ impl Local {
     fn pass(&mut self, now: Timestamp) {
         match self.files.read() {
             Ok(deployments) => self.cluster.set_deployments(deployments, now),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "files not read again: what was served stays"),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "files not read again: what was served stays")
+            }
         }
         let Observed { replicas, models, node } = self.source.observed.borrow_and_update().as_ref().clone();
-        let replicas = replicas.into_iter().map(|(ReplicaKey { namespace, name, uid }, status)| ((namespace, name, uid), status)).collect();
-        let models = models.into_iter().map(|(ModelKey { namespace, name, uid }, status)| ((namespace, name, uid), status)).collect();
+        let replicas = replicas
+            .into_iter()
+            .map(|(ReplicaKey { namespace, name, uid }, status)| ((namespace, name, uid), status))
+            .collect();
+        let models = models
+            .into_iter()
+            .map(|(ModelKey { namespace, name, uid }, status)| ((namespace, name, uid), status))
+            .collect();
         self.cluster.report(&self.incarnation, node, &replicas, &models, now);
         let _ = self.cluster.pass(now);
         self.source.desired.send_replace(Arc::new(self.desired()));
@@ -164,22 +197,30 @@ impl Local {
         Desired {
             synced: true,
             connected: true,
-            replicas: world.replicas.iter().map(|object| {
-                let key = ReplicaKey {
-                    namespace: object.namespace().unwrap_or_default(),
-                    name: object.name_any(),
-                    uid: object.uid().unwrap_or_default(),
-                };
-                (key, Arc::clone(object))
-            }).collect(),
-            models: world.models.iter().map(|object| {
-                let key = ModelKey {
-                    namespace: object.namespace().unwrap_or_default(),
-                    name: object.name_any(),
-                    uid: object.uid().unwrap_or_default(),
-                };
-                (key, Arc::clone(object))
-            }).collect(),
+            replicas: world
+                .replicas
+                .iter()
+                .map(|object| {
+                    let key = ReplicaKey {
+                        namespace: object.namespace().unwrap_or_default(),
+                        name: object.name_any(),
+                        uid: object.uid().unwrap_or_default(),
+                    };
+                    (key, Arc::clone(object))
+                })
+                .collect(),
+            models: world
+                .models
+                .iter()
+                .map(|object| {
+                    let key = ModelKey {
+                        namespace: object.namespace().unwrap_or_default(),
+                        name: object.name_any(),
+                        uid: object.uid().unwrap_or_default(),
+                    };
+                    (key, Arc::clone(object))
+                })
+                .collect(),
             node: world.nodes.first().cloned(),
         }
     }
@@ -187,10 +228,20 @@ impl Local {
     /// One line for each deployment whose state is new: what `kubectl get` shows elsewhere.
     fn say(&mut self) {
         for object in &self.cluster.world().deployments {
-            let Some(ready) = object.status.as_ref().and_then(|status| find_condition(&status.conditions, "Ready")) else { continue };
+            let Some(ready) =
+                object.status.as_ref().and_then(|status| find_condition(&status.conditions, "Ready"))
+            else {
+                continue;
+            };
             let news = (format!("{:?}", ready.status), ready.reason.clone());
             if self.said.get(&key(object)) != Some(&news) {
-                info!(deployment = key(object), ready = news.0, reason = news.1, message = ready.message, "status");
+                info!(
+                    deployment = key(object),
+                    ready = news.0,
+                    reason = news.1,
+                    message = ready.message,
+                    "status"
+                );
                 self.said.insert(key(object), news);
             }
         }

@@ -42,7 +42,11 @@ pub fn find_condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'
 pub fn set_condition(conditions: &mut Vec<Condition>, new: Condition) {
     match conditions.iter_mut().find(|condition| condition.type_ == new.type_) {
         Some(old) => {
-            let since = if old.status == new.status { old.last_transition_time.clone() } else { new.last_transition_time };
+            let since = if old.status == new.status {
+                old.last_transition_time.clone()
+            } else {
+                new.last_transition_time
+            };
             *old = Condition { last_transition_time: since, ..new };
         }
         None => conditions.push(new),

@@ -9,6 +9,8 @@
 //!
 //! One kind, one file. Who writes which field is in ARCHITECTURE.md; a field appears with the feature it controls.
 
+#![expect(clippy::duplicated_attributes, reason = "each printer column has a name and a type of its own")]
+
 mod condition;
 mod model;
 mod model_deployment;
@@ -22,21 +24,21 @@ pub use model::{
     CopyState, Model, ModelFile, ModelNodeStatus, ModelResolved, ModelSpec, ModelStatus, ResolveFailure,
 };
 pub use model_deployment::{
-    Access, DeploymentResolved, Expose, ExposeType, KvCache, KvCacheDtype, ModelDeployment, ModelDeploymentSpec,
-    ModelDeploymentStatus, Placement, Rollout, RolloutStrategy, Url,
+    Access, DeploymentResolved, Expose, ExposeType, KvCache, KvCacheDtype, ModelDeployment,
+    ModelDeploymentSpec, ModelDeploymentStatus, Placement, Rollout, RolloutStrategy, Url,
 };
 pub use model_replica::{
-    LastExit, ModelReplica, ModelReplicaSpec, ModelReplicaStatus, Performance, Progress, Refusal, ReplicaAccess, ReplicaGroup,
-    ReplicaMemory, ReplicaModel, RunState,
+    LastExit, ModelReplica, ModelReplicaSpec, ModelReplicaStatus, Performance, Progress, Refusal,
+    ReplicaAccess, ReplicaGroup, ReplicaMemory, ReplicaModel, RunState,
 };
 pub use name::{
-    AGENT_MANAGER_PREFIX, DEPLOYMENT_LABEL, ENDPOINT_SLICE_MANAGER, FINALIZER, GROUP, MADE_BY_OPERATOR_LABEL, OPERATOR_MANAGER,
-    REPLICA_LABEL, VERSION, agent_manager,
+    AGENT_MANAGER_PREFIX, DEPLOYMENT_LABEL, ENDPOINT_SLICE_MANAGER, FINALIZER, GROUP, MADE_BY_OPERATOR_LABEL,
+    OPERATOR_MANAGER, REPLICA_LABEL, VERSION, agent_manager,
 };
 pub use quantity::{QuantityError, parse_quantity, quantity_text};
 pub use spark_node::{
-    CachedModel, CpuFacts, EngineFacts, GpuFacts, LinkFacts, MemoryDomain, MemoryPool, NodeMemory, OsFacts, OtherProcess, PoolKind,
-    SparkNode, SparkNodeSpec, SparkNodeStatus, StoreFacts,
+    CachedModel, CpuFacts, EngineFacts, GpuFacts, LinkFacts, MemoryDomain, MemoryPool, NodeMemory, OsFacts,
+    OtherProcess, PoolKind, SparkNode, SparkNodeSpec, SparkNodeStatus, StoreFacts,
 };
 
 #[cfg(test)]

@@ -2,7 +2,9 @@ use thiserror::Error;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum QuantityError {
-    #[error("{text:?} is not a quantity: a number with an optional suffix k, M, G, T, P, Ki, Mi, Gi, Ti or Pi")]
+    #[error(
+        "{text:?} is not a quantity: a number with an optional suffix k, M, G, T, P, Ki, Mi, Gi, Ti or Pi"
+    )]
     Malformed { text: String },
     #[error("{text:?} is more bytes than 64 bits hold")]
     TooLarge { text: String },
@@ -13,7 +15,8 @@ pub enum QuantityError {
 /// Source of the form: `k8s.io/apimachinery/pkg/api/resource`; exponents and sub-unit suffixes make no sense for bytes.
 pub fn parse_quantity(text: &str) -> Result<u64, QuantityError> {
     let malformed = || QuantityError::Malformed { text: text.to_owned() };
-    let digits_end = text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
+    let digits_end =
+        text.find(|character: char| !character.is_ascii_digit() && character != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits_end);
     let factor: u128 = match suffix {
         "" => 1,
@@ -31,7 +34,11 @@ pub fn parse_quantity(text: &str) -> Result<u64, QuantityError> {
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     // 19 digits fit in u128 next to any factor above; more precision than that is no byte count.
-    if (whole.is_empty() && fraction.is_empty()) || whole.len() > 19 || fraction.len() > 9 || fraction.contains('.') {
+    if (whole.is_empty() && fraction.is_empty())
+        || whole.len() > 19
+        || fraction.len() > 9
+        || fraction.contains('.')
+    {
         return Err(malformed());
     }
     let scale = 10_u128.pow(u32::try_from(fraction.len()).unwrap_or(0));
@@ -56,7 +63,8 @@ mod tests {
 
     #[test]
     fn a_person_reads_one_decimal_rounded_up() {
-        let cases = [(0, "0Mi"), (1, "1Mi"), ((1 << 30) - 1, "1024Mi"), (1 << 30, "1.0Gi"), ((1 << 30) + 1, "1.1Gi")];
+        let cases =
+            [(0, "0Mi"), (1, "1Mi"), ((1 << 30) - 1, "1024Mi"), (1 << 30, "1.0Gi"), ((1 << 30) + 1, "1.1Gi")];
         for (bytes, text) in cases {
             assert_eq!(quantity_text(bytes), text, "{bytes}");
         }
@@ -64,7 +72,14 @@ mod tests {
 
     #[test]
     fn reads_decimal_and_binary_suffixes() {
-        let cases = [("0", 0), ("128974848", 128_974_848), ("1k", 1000), ("1.5Gi", 1_610_612_736), ("12Gi", 12 << 30), (".5M", 500_000)];
+        let cases = [
+            ("0", 0),
+            ("128974848", 128_974_848),
+            ("1k", 1000),
+            ("1.5Gi", 1_610_612_736),
+            ("12Gi", 12 << 30),
+            (".5M", 500_000),
+        ];
         for (text, bytes) in cases {
             assert_eq!(parse_quantity(text), Ok(bytes), "{text}");
         }

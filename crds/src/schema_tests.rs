@@ -47,9 +47,12 @@ fn every_optional_field_a_user_writes_names_its_default() {
     let mut missing = Vec::new();
     for (kind, schema) in schemas().into_iter().filter(|(kind, _)| kind != "ModelReplica") {
         let spec = &schema["properties"]["spec"];
-        let required: Vec<_> = spec["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<_> =
+            spec["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (name, field) in spec["properties"].as_object().unwrap() {
-            if !required.contains(&name.as_str()) && !field["description"].as_str().unwrap_or_default().contains("Default:") {
+            if !required.contains(&name.as_str())
+                && !field["description"].as_str().unwrap_or_default().contains("Default:")
+            {
                 missing.push(format!("{kind}.spec.{name}"));
             }
         }

@@ -206,7 +206,7 @@ impl LocalCluster {
                 }
             }
             Action::DeleteModel { uid, .. } => {
-                self.world.models.retain(|object| object.uid().as_ref() != Some(uid))
+                self.world.models.retain(|object| object.uid().as_ref() != Some(uid));
             }
             Action::CreateReplica(new) => {
                 let mut object = replica::new_replica(new);

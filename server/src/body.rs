@@ -10,12 +10,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use warp::http::HeaderMap;
 use warp::http::header::CONTENT_LENGTH;
 
-use crate::openai::ApiError;
+use crate::openai::{ApiError, PromptSize};
 
-/// A context of a million tokens is about 4 MiB of English; twice that leaves room for other scripts and for JSON's own.
-pub const BODY_BYTES_MAX: usize = 8 << 20;
-/// What all bodies being read or tokenised may take together: two of the largest, or thousands of usual ones (I18).
-const BUDGET_BYTES: usize = 2 * BODY_BYTES_MAX;
+/// The largest body of any engine: a context of a million tokens is about 4 MiB of English; twice that leaves room for other
+/// scripts and for JSON's own.
+const BODY_BYTES_MAX: usize = 8 << 20;
+/// What a body may have beside its prompt.
+const BODY_BYTES_BASE: usize = 64 << 10;
+/// Bytes of body for each token of the context. Prose has 5 bytes a token, other scripts written as `\uXXXX` 6 to 12, lists
+/// of token numbers up to 8; no prompt that fits averages more than this.
+const BODY_BYTES_PER_TOKEN: usize = 32;
+/// Largest bodies that may be held at once. A body is copied a few times on its way to tokens; with usual bodies the same
+/// bytes serve thousands of requests (I18).
+const BODIES_MAX: usize = 2;
 /// The largest body over a link of 3 Mbit/s, waiting for the budget included.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is too large is read and thrown away, so that the client reads the error instead of a reset.
@@ -23,14 +30,37 @@ const DISCARD_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
 /// A permit stands for this many bytes.
 const PERMIT_BYTES: usize = 1024;
 
-/// Bounds the memory of all bodies together.
+/// Bounds the memory of all bodies together, by what the engine's context can use.
 #[derive(Clone, Debug)]
-pub(crate) struct BodyBudget(Arc<Semaphore>);
+pub(crate) struct BodyBudget {
+    context: u32,
+    body_bytes_max: usize,
+    permits: Arc<Semaphore>,
+}
 
-impl Default for BodyBudget {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(BUDGET_BYTES / PERMIT_BYTES)))
+impl BodyBudget {
+    pub(crate) fn new(context: u32) -> Self {
+        let tokens = usize::try_from(context).unwrap_or(usize::MAX);
+        let body_bytes_max =
+            BODY_BYTES_BASE.saturating_add(tokens.saturating_mul(BODY_BYTES_PER_TOKEN)).min(BODY_BYTES_MAX);
+        let permits = Arc::new(Semaphore::new(BODIES_MAX * permits(body_bytes_max)));
+        Self { context, body_bytes_max, permits }
     }
+
+    fn too_large(&self, body_bytes: usize) -> ApiError {
+        if body_bytes > BODY_BYTES_MAX {
+            return ApiError::BodyTooLarge { limit: BODY_BYTES_MAX };
+        }
+        ApiError::ContextLength {
+            param: None,
+            prompt: PromptSize::BodyBytes(body_bytes),
+            context: self.context,
+        }
+    }
+}
+
+const fn permits(bytes: usize) -> usize {
+    bytes / PERMIT_BYTES + 1
 }
 
 /// A body, and its share of the budget.
@@ -62,34 +92,35 @@ async fn read(
 ) -> Result<Body, ApiError> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut body = pin!(body);
-    if declared.is_some_and(|length| length > BODY_BYTES_MAX) {
-        return too_large(body, 0).await;
+    if declared.is_some_and(|length| length > budget.body_bytes_max) {
+        return Err(budget.too_large(discard(body, 0).await));
     }
     // hyper ends the body at the declared length, so the share is never exceeded.
-    let share_bytes = declared.unwrap_or(BODY_BYTES_MAX);
-    let permits = u32::try_from(share_bytes / PERMIT_BYTES + 1).unwrap_or(u32::MAX);
-    let share = Arc::clone(&budget.0).acquire_many_owned(permits).await.map_err(|_| ApiError::BodyBroken)?;
+    let share = u32::try_from(permits(declared.unwrap_or(budget.body_bytes_max))).unwrap_or(u32::MAX);
+    let share =
+        Arc::clone(&budget.permits).acquire_many_owned(share).await.map_err(|_| ApiError::BodyBroken)?;
     let mut bytes = Vec::with_capacity(declared.unwrap_or_default());
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|_| ApiError::BodyBroken)?;
-        if bytes.len() + chunk.remaining() > BODY_BYTES_MAX {
-            let read_bytes = bytes.len();
-            drop(bytes);
-            return too_large(body, read_bytes).await;
+        let body_bytes = bytes.len() + chunk.remaining();
+        if body_bytes > budget.body_bytes_max {
+            drop((bytes, chunk));
+            return Err(budget.too_large(discard(body, body_bytes).await));
         }
         bytes.put(chunk);
     }
     Ok(Body { bytes, _share: share })
 }
 
-async fn too_large(
+/// Reads and forgets the rest of a body of which `body_bytes` have been read; returns its length, or where it gave up.
+async fn discard(
     mut body: impl Stream<Item = Result<impl Buf, warp::Error>> + Unpin,
-    mut read_bytes: usize,
-) -> Result<Body, ApiError> {
-    while read_bytes < DISCARD_BYTES_MAX
+    mut body_bytes: usize,
+) -> usize {
+    while body_bytes < DISCARD_BYTES_MAX
         && let Some(Ok(chunk)) = body.next().await
     {
-        read_bytes += chunk.remaining();
+        body_bytes += chunk.remaining();
     }
-    Err(ApiError::BodyTooLarge { limit: BODY_BYTES_MAX })
+    body_bytes
 }

@@ -30,6 +30,9 @@ pub enum PromptError {
     /// The template's own words, e.g. that roles must alternate.
     #[error("chat template refused the messages: {0}")]
     Template(String),
+    /// Found before all of it was tokenised, which costs memory by the length.
+    #[error("prompt has more than {tokens} tokens")]
+    TooLong { tokens: usize },
     #[error("tokenizer failed: {0}")]
     Tokenizer(String),
 }

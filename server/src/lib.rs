@@ -23,6 +23,6 @@ pub use access::{AccessError, Audience};
 pub use engine::{ChatEngine, ChatMessage, PromptError, Role};
 pub use health::{Health, STALL_LIMIT, Verdict};
 pub use http::{routes, serve};
-pub use openai::ApiError;
+pub use openai::{ApiError, PromptSize};
 pub use phase::{Lifecycle, Phase};
 pub use service::{Service, ServiceSettings};

@@ -9,6 +9,12 @@ use sparkherd_engine::{
 
 use crate::engine::{ChatEngine, ChatMessage, PromptError};
 
+/// Tokenising takes some 200 bytes a byte of text: a piece takes a few megabytes.
+const PIECE_BYTES: usize = 16 << 10;
+/// Tokens that cutting a text at one place can add at most. Merges reach no farther than a token, and the longest tokens in
+/// use have 128 bytes, so a cut can spoil no more than those of one.
+const CUT_TOKENS: usize = 128;
+
 /// A started engine and the thread it runs on.
 #[derive(Debug)]
 pub(crate) struct RealEngine {
@@ -29,11 +35,12 @@ impl ChatEngine for RealEngine {
         let messages: Result<Vec<_>, _> = messages.iter().map(serde_json::to_value).collect();
         let messages = messages.map_err(|error| PromptError::Template(error.to_string()))?;
         let prompt = ChatPrompt { messages, add_generation_prompt: true };
-        Ok(self.handle.text().encode_chat(&prompt)?)
+        let text = self.handle.text().render_chat(&prompt).map_err(TextError::Template)?;
+        self.encode(&text, false)
     }
 
     fn encode_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
-        Ok(self.handle.text().encode(text, true)?)
+        self.encode(text, true)
     }
 
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
@@ -51,6 +58,35 @@ impl ChatEngine for RealEngine {
     }
 }
 
+impl RealEngine {
+    /// Tokenises the whole text, whose every split the tokenizer must see, only when its pieces say that it may fit.
+    fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, PromptError> {
+        let encode = |text: &str, special| Ok::<_, PromptError>(self.handle.text().encode(text, special)?);
+        check_length(text, self.handle.info().context, |piece| Ok(encode(piece, false)?.len()))?;
+        encode(text, add_special_tokens)
+    }
+}
+
+/// Refuses a text whose pieces together have more tokens than the whole could have and fit. `count` gives a piece's tokens.
+fn check_length(
+    text: &str,
+    context: u32,
+    count: impl Fn(&str) -> Result<usize, PromptError>,
+) -> Result<(), PromptError> {
+    let context = usize::try_from(context).unwrap_or(usize::MAX);
+    let mut tokens = 0_usize;
+    let mut rest = text;
+    while rest.len() > PIECE_BYTES {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+        tokens = tokens.saturating_add(count(piece)?.saturating_sub(CUT_TOKENS));
+        if tokens > context {
+            return Err(PromptError::TooLong { tokens });
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
 impl From<TextError> for PromptError {
     fn from(error: TextError) -> Self {
         match error {
@@ -58,5 +94,36 @@ impl From<TextError> for PromptError {
             TextError::Template(error) => Self::Template(error.to_string()),
             error => Self::Tokenizer(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letters(text: &str) -> Result<usize, PromptError> {
+        assert!(text.len() <= PIECE_BYTES, "a piece of {} bytes", text.len());
+        Ok(text.chars().count())
+    }
+
+    #[test]
+    fn short_texts_are_not_counted() {
+        let uncounted = |_: &str| -> Result<usize, PromptError> { Err(PromptError::NoChatTemplate) };
+        assert_eq!(check_length(&"x".repeat(PIECE_BYTES), 1, uncounted), Ok(()));
+    }
+
+    #[test]
+    fn counting_ends_where_the_context_does() {
+        let long = "x".repeat(100 * PIECE_BYTES);
+        let context = u32::try_from(3 * PIECE_BYTES).unwrap();
+        let tokens = 4 * (PIECE_BYTES - CUT_TOKENS);
+        assert_eq!(check_length(&long, context, letters), Err(PromptError::TooLong { tokens }));
+        assert_eq!(check_length(&long, u32::MAX, letters), Ok(()));
+    }
+
+    #[test]
+    fn characters_are_not_cut() {
+        let long = "€".repeat(PIECE_BYTES);
+        assert_eq!(check_length(&long, u32::MAX, letters), Ok(()));
     }
 }

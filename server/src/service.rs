@@ -14,8 +14,9 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::phase::Lifecycle;
 
-/// Prompts tokenised at once. Tokenising is fast beside generating; more would take cores from the CPU backend.
-const TOKENISING_MAX: usize = 2;
+/// Prompts tokenised at once: it takes some 200 bytes a token, which the footprint has once, and megabytes a second, which
+/// is fast beside generating.
+const TOKENISING_MAX: usize = 1;
 
 /// What a [`Service`] is told at start.
 #[derive(Debug)]
@@ -55,11 +56,11 @@ impl Service {
         let ServiceSettings { audience, incarnation, seed, stall_limit, clock, held_bytes } = settings;
         Ok(Self {
             metrics: Metrics::new(audience.first_name(), &incarnation)?,
-            engine,
             audience: watch::Sender::new(Arc::new(audience)),
             lifecycle: Lifecycle::default(),
             health: Health::new(stall_limit),
-            body_budget: BodyBudget::default(),
+            body_budget: BodyBudget::new(engine.info().context),
+            engine,
             tokenising: Semaphore::new(TOKENISING_MAX),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),

@@ -29,7 +29,9 @@ impl Files {
         let mut deployments: Vec<ModelDeployment> = Vec::new();
         for path in self.files()? {
             for object in read_file(&path)? {
-                let twin = deployments.iter().any(|other| other.namespace() == object.namespace() && other.name_any() == object.name_any());
+                let twin = deployments.iter().any(|other| {
+                    other.namespace() == object.namespace() && other.name_any() == object.name_any()
+                });
                 ensure!(!twin, "{}: {} is defined twice", path.display(), object.name_any());
                 deployments.push(object);
             }
@@ -44,8 +46,13 @@ impl Files {
                 files.push(path.clone());
                 continue;
             }
-            let entries = std::fs::read_dir(path).with_context(|| format!("cannot read directory {}", path.display()))?;
-            let mut inside: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| is_yaml(path)).collect();
+            let entries = std::fs::read_dir(path)
+                .with_context(|| format!("cannot read directory {}", path.display()))?;
+            let mut inside: Vec<_> = entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .filter(|path| is_yaml(path))
+                .collect();
             inside.sort();
             files.extend(inside);
         }
@@ -62,14 +69,18 @@ fn read_file(path: &Path) -> anyhow::Result<Vec<ModelDeployment>> {
     let bytes = std::fs::metadata(path).with_context(|| format!("cannot read {name}"))?.len();
     ensure!(bytes <= FILE_BYTES_MAX, "{name} has {bytes} bytes, more than {FILE_BYTES_MAX}");
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let types: Vec<TypeMeta> = serde_saphyr::from_multiple(&text).with_context(|| format!("{name} has no apiVersion and kind"))?;
+    let types: Vec<TypeMeta> =
+        serde_saphyr::from_multiple(&text).with_context(|| format!("{name} has no apiVersion and kind"))?;
     for type_ in &types {
         check_kind(type_).with_context(|| format!("in {name}"))?;
     }
     let mut objects: Vec<ModelDeployment> =
         serde_saphyr::from_multiple(&text).with_context(|| format!("{name} is not a ModelDeployment"))?;
     for object in &mut objects {
-        ensure!(object.metadata.name.as_ref().is_some_and(|name| !name.is_empty()), "{name}: metadata.name is missing");
+        ensure!(
+            object.metadata.name.as_ref().is_some_and(|name| !name.is_empty()),
+            "{name}: metadata.name is missing"
+        );
         object.metadata.namespace.get_or_insert_with(|| DEFAULT_NAMESPACE.to_owned());
     }
     Ok(objects)
@@ -103,7 +114,10 @@ mod tests {
     #[test]
     fn five_lines_are_a_deployment_in_the_default_namespace() {
         let objects = read(FIVE_LINES).unwrap();
-        assert_eq!((objects.len(), objects[0].namespace().as_deref(), objects[0].spec.replicas), (1, Some("default"), 1));
+        assert_eq!(
+            (objects.len(), objects[0].namespace().as_deref(), objects[0].spec.replicas),
+            (1, Some("default"), 1)
+        );
     }
 
     #[test]
@@ -116,7 +130,8 @@ mod tests {
 
     #[test]
     fn what_is_no_deployment_is_named() {
-        let error = read("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {model: \"file:///m\"}\n").unwrap_err();
+        let error = read("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {model: \"file:///m\"}\n")
+            .unwrap_err();
         let message = format!("{error:#}");
         assert!(message.contains("a.yaml") && message.contains("not v1 and Pod"), "{message}");
     }

@@ -13,7 +13,7 @@ use sparkherd_footprint::{Footprint, KvDtype, Platform, Serving};
 use sparkherd_protocol::{Access, Command as AgentCommand, EngineConfig, Event, parse_event, to_line};
 
 /// Far beyond what anything here takes on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 pub(crate) const MODEL: &str = "coder";
 
 pub(crate) struct Engine {

@@ -33,6 +33,12 @@ async fn fill_a_context(url: String, seed: u32) -> Value {
     client.post(format!("{url}/v1/completions")).json(&body).send().await.unwrap().json().await.unwrap()
 }
 
+async fn overflow(url: String, bytes: usize) -> Value {
+    let body = json!({"model": MODEL, "prompt": "word ".repeat(bytes / 5)});
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    client.post(format!("{url}/v1/completions")).json(&body).send().await.unwrap().json().await.unwrap()
+}
+
 #[tokio::test]
 async fn resident_memory_is_the_footprint_after_load_and_after_full_contexts() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -54,11 +60,21 @@ async fn resident_memory_is_the_footprint_after_load_and_after_full_contexts() {
         assert_eq!(answer["choices"][0]["finish_reason"], "length");
     }
     let used_bytes = resident_bytes(engine.process());
+    // Prompts that cannot fit take no memory either: as large as a body may be at all, and as this context lets it be.
+    let refused: Vec<_> = [7 << 20, 64 << 10]
+        .repeat(8)
+        .into_iter()
+        .map(|bytes| tokio::spawn(overflow(url.clone(), bytes)))
+        .collect();
+    for request in refused {
+        assert_eq!(request.await.unwrap()["error"]["code"], "context_length_exceeded");
+    }
+    let refused_bytes = resident_bytes(engine.process());
     println!(
         "footprint {footprint_bytes}, after load {loaded_bytes}, after full contexts {used_bytes} bytes"
     );
     println!("{:?}", config.footprint.parts);
-    for resident in [loaded_bytes, used_bytes] {
+    for resident in [loaded_bytes, used_bytes, refused_bytes] {
         assert!(
             resident <= footprint_bytes,
             "{resident} bytes resident, more than the {footprint_bytes} admitted"

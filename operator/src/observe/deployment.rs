@@ -80,7 +80,7 @@ pub fn deployment_spec(object: &ModelDeployment) -> Result<DeploymentSpec, Strin
         placement: placement
             .as_ref()
             .map_or_else(|| Placement { spread: true, ..Placement::default() }, placement_of),
-        rollout: rollout_of(rollout.clone().unwrap_or_default()),
+        rollout: rollout_of(&rollout.clone().unwrap_or_default()),
         drain_seconds: *drain_seconds,
         access: access.clone().map_or_else(Access::default, |access| Access {
             anonymous: access.anonymous,
@@ -122,7 +122,7 @@ fn placement_of(placement: &sparkherd_crds::Placement) -> Placement {
     }
 }
 
-fn rollout_of(rollout: sparkherd_crds::Rollout) -> Rollout {
+fn rollout_of(rollout: &sparkherd_crds::Rollout) -> Rollout {
     let sparkherd_crds::Rollout { strategy, min_available, progress_deadline_seconds } = rollout;
     Rollout {
         strategy: match strategy {
@@ -130,7 +130,7 @@ fn rollout_of(rollout: sparkherd_crds::Rollout) -> Rollout {
             Some(RolloutStrategy::Surge) => Strategy::Surge,
             Some(RolloutStrategy::Swap) => Strategy::Swap,
         },
-        min_available,
+        min_available: *min_available,
         progress_deadline: progress_deadline_seconds
             .map(|seconds| SignedDuration::from_secs(i64::from(seconds))),
     }
@@ -140,7 +140,7 @@ fn rollout_of(rollout: sparkherd_crds::Rollout) -> Rollout {
 mod tests {
     use super::*;
 
-    fn parsed(spec: serde_json::Value) -> Result<DeploymentSpec, String> {
+    fn parsed(spec: &serde_json::Value) -> Result<DeploymentSpec, String> {
         let object = serde_json::json!({
             "apiVersion": "sparkherd.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "coder"}, "spec": spec,
         });
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn one_field_is_enough() {
-        let spec = parsed(serde_json::json!({"model": "file:///models/tiny"})).unwrap();
+        let spec = parsed(&serde_json::json!({"model": "file:///models/tiny"})).unwrap();
         assert_eq!(spec.served_names, ["coder"]);
         assert_eq!((spec.replicas, spec.drain_seconds, spec.context), (1, 60, None));
         assert!(spec.placement.spread);
@@ -158,16 +158,16 @@ mod tests {
     #[test]
     fn a_source_no_agent_could_read_is_named() {
         for source in ["", "tiny", "ftp://host/x", "file://relative", "hf://"] {
-            let error = parsed(serde_json::json!({"model": source})).unwrap_err();
+            let error = parsed(&serde_json::json!({"model": source})).unwrap_err();
             assert!(error.contains("spec.model"), "{source}: {error}");
         }
     }
 
     #[test]
     fn a_memory_cap_is_read_as_bytes_or_refused() {
-        let spec = parsed(serde_json::json!({"model": "hf://a/b", "memory": "1.5Gi"})).unwrap();
+        let spec = parsed(&serde_json::json!({"model": "hf://a/b", "memory": "1.5Gi"})).unwrap();
         assert_eq!(spec.memory_bytes, Some(1_610_612_736));
-        let error = parsed(serde_json::json!({"model": "hf://a/b", "memory": "lots"})).unwrap_err();
+        let error = parsed(&serde_json::json!({"model": "hf://a/b", "memory": "lots"})).unwrap_err();
         assert!(error.starts_with("spec.memory"), "{error}");
     }
 }

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::Serialize;
 use thiserror::Error;
 use warp::http::StatusCode;
@@ -29,10 +31,8 @@ pub enum ApiError {
     Unsupported { param: String, allowed: &'static str },
     #[error("model '{model}' does not exist here")]
     UnknownModel { model: String },
-    #[error(
-        "prompt of {prompt_tokens} tokens leaves no room for an answer in this model's context of {context} tokens"
-    )]
-    ContextLength { param: &'static str, prompt_tokens: usize, context: u32 },
+    #[error("{prompt} leaves no room for an answer in this model's context of {context} tokens")]
+    ContextLength { param: Option<&'static str>, prompt: PromptSize, context: u32 },
     #[error("{detail}")]
     Prompt { param: &'static str, detail: String },
     #[error("no API key: send it as 'Authorization: Bearer KEY'")]
@@ -59,6 +59,24 @@ pub enum ApiError {
     EngineFailed,
     #[error("no token has been produced lately: {detail}")]
     Unhealthy { detail: String },
+}
+
+/// How long a prompt is found to be; one that is far too long is not counted to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptSize {
+    Tokens(usize),
+    MoreThanTokens(usize),
+    BodyBytes(usize),
+}
+
+impl fmt::Display for PromptSize {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tokens(tokens) => write!(formatter, "prompt of {tokens} tokens"),
+            Self::MoreThanTokens(tokens) => write!(formatter, "prompt of more than {tokens} tokens"),
+            Self::BodyBytes(bytes) => write!(formatter, "body of {bytes} bytes"),
+        }
+    }
 }
 
 /// The body of every error, and the payload of an error within a stream.
@@ -132,7 +150,8 @@ impl ApiError {
             Self::Missing { param } | Self::Invalid { param, .. } | Self::Unsupported { param, .. } => {
                 Some(param)
             }
-            Self::ContextLength { param, .. } | Self::Prompt { param, .. } => Some(param),
+            Self::Prompt { param, .. } => Some(param),
+            Self::ContextLength { param, .. } => *param,
             Self::UnknownModel { .. } => Some("model"),
             _ => None,
         }

@@ -16,11 +16,11 @@ use warp::http::HeaderMap;
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
-use super::ApiError;
 use super::ask::{Ask, Endpoint, Prompt};
 use super::parameters::ignored_header;
 use super::stream::event_stream;
 use super::wire::Head;
+use super::{ApiError, PromptSize};
 use crate::body::read_body;
 use crate::engine::PromptError;
 use crate::metrics::Outcome;
@@ -86,6 +86,11 @@ async fn tokens<E: Endpoint>(service: &Arc<Service>, prompt: Prompt) -> Result<V
     };
     encoded.ok_or(ApiError::EngineFailed)?.map_err(|error| match error {
         PromptError::Tokenizer(_) => ApiError::EngineFailed,
+        PromptError::TooLong { tokens } => ApiError::ContextLength {
+            param: Some(E::PROMPT_PARAM),
+            prompt: PromptSize::MoreThanTokens(tokens),
+            context: service.engine().info().context,
+        },
         PromptError::NoChatTemplate | PromptError::Template(_) => {
             ApiError::Prompt { param: E::PROMPT_PARAM, detail: error.to_string() }
         }
@@ -96,7 +101,7 @@ fn refused<E: Endpoint>(error: &SubmitError) -> ApiError {
     let param = E::PROMPT_PARAM;
     match *error {
         SubmitError::PromptTooLong { prompt_tokens, context } => {
-            ApiError::ContextLength { param, prompt_tokens, context }
+            ApiError::ContextLength { param: Some(param), prompt: PromptSize::Tokens(prompt_tokens), context }
         }
         SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => {
             ApiError::Prompt { param, detail: error.to_string() }

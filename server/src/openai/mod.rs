@@ -19,7 +19,7 @@ mod parameters;
 mod stream;
 mod wire;
 
-pub use error::ApiError;
+pub use error::{ApiError, PromptSize};
 
 pub(crate) use chat::Chat;
 pub(crate) use completions::Completions;
