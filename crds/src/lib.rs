@@ -9,6 +9,7 @@
 //!
 //! One kind, one file. Who writes which field is in ARCHITECTURE.md; a field appears with the feature it controls.
 
+#![expect(clippy::struct_field_names, reason = "byte fields of the API say their unit")]
 #![expect(clippy::duplicated_attributes, reason = "each printer column has a name and a type of its own")]
 
 mod condition;

@@ -27,8 +27,8 @@ pub fn agent_manager(node: &str) -> String {
     if whole.len() <= MANAGER_LENGTH_MAX {
         return whole;
     }
-    let [a, b, c, d, e, ..] = <[u8; 32]>::from(Sha256::digest(node.as_bytes()));
-    let hash = format!("{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}");
+    let digest = <[u8; 32]>::from(Sha256::digest(node.as_bytes()));
+    let hash = format!("{:08x}", u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]));
     // Node names are DNS subdomains: ASCII, so any cut is between characters.
     let kept = &whole[..MANAGER_LENGTH_MAX - hash.len() - 1];
     format!("{kept}-{hash}")

@@ -179,7 +179,6 @@ pub struct OtherProcess {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "byte fields of the API say their unit")]
 pub struct StoreFacts {
     /// Bytes of the file system the store lies on.
     pub total_bytes: u64,

@@ -74,7 +74,8 @@ struct Named {
 
 /// Serves until `end`.
 pub async fn serve(listener: TcpListener, routes: Routes, end: impl Future<Output = ()>) {
-    let front = Front { routes, client: reqwest::Client::new(), budget: BodyBudget::default() };
+    // How long a body may be for its context is its engine's to say.
+    let front = Front { routes, client: reqwest::Client::new(), budget: BodyBudget::new(u32::MAX) };
     serve_routes(listener, filter(front), end).await;
 }
 
