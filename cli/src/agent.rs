@@ -89,7 +89,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         tokio::spawn(admin);
         let (agent_link, source_link) = link();
         let reporting = tokio::spawn(async move {
-            kubernetes::run(&identity, clients, source_link, &health, &metrics).await;
+            Box::pin(kubernetes::run(&identity, clients, source_link, &health, &metrics)).await;
         });
         Box::pin(agent.run(agent_link, ending)).await;
         if tokio::time::timeout(LAST_WORDS_LIMIT, reporting).await.is_err() {

@@ -119,6 +119,7 @@ async fn serve(
         cluster,
         source,
         routes: routes.clone(),
+        complaint: None,
         said: BTreeMap::new(),
     };
     info!(url = format!("http://{}/v1", listener.local_addr()?), "serving");
@@ -147,6 +148,8 @@ struct Local {
     cluster: LocalCluster,
     source: SourceLink,
     routes: Routes,
+    /// Why the files could not be read last time; said once.
+    complaint: Option<String>,
     /// The last Ready condition logged of each deployment.
     said: BTreeMap<String, (String, String)>,
 }
@@ -159,7 +162,11 @@ impl Local {
             tokio::select! {
                 () = &mut ended => return,
                 _ = tick.tick() => {}
-                changed = self.source.observed.changed() => if changed.is_err() { return },
+                changed = self.source.observed.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
             }
             self.pass(Timestamp::now());
         }
@@ -167,9 +174,16 @@ impl Local {
 
     fn pass(&mut self, now: Timestamp) {
         match self.files.read() {
-            Ok(deployments) => self.cluster.set_deployments(deployments, now),
+            Ok(deployments) => {
+                self.complaint = None;
+                self.cluster.set_deployments(deployments, now);
+            }
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "files not read again: what was served stays")
+                let complaint = format!("{error:#}");
+                if self.complaint.as_ref() != Some(&complaint) {
+                    tracing::error!(error = complaint, "files not read again: what was served stays");
+                    self.complaint = Some(complaint);
+                }
             }
         }
         let Observed { replicas, models, node } = self.source.observed.borrow_and_update().as_ref().clone();
