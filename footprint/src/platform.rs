@@ -24,7 +24,11 @@ pub struct Platform {
 }
 
 /// [`Platform::runtime_host_bytes`] of an engine on the CPU backend: code that has run, thread stacks, HTTP buffers and what
-/// the allocator keeps. An estimate until the engine's resident memory less its arenas has been measured.
+/// the allocator keeps.
+///
+/// Measured on `x86_64` (debug build, glibc): 15 to 16 MiB beside the arenas at `ready`, 17 to 19 MiB after 16 concurrent
+/// requests. The rest is for what requests may hold at once: two of the largest bodies a context allows with their copies
+/// (11 MiB at 32 768 tokens) and one prompt being tokenised (about 350 bytes a token).
 pub const CPU_RUNTIME_HOST_BYTES: u64 = 40 << 20;
 
 impl Platform {
