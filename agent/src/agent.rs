@@ -48,7 +48,7 @@ pub struct AgentConfig {
     pub engine_ports: PortRange,
     /// procfs of the host.
     pub proc_root: PathBuf,
-    /// Test hook: `DIR/<namespace>.<deployment>` is the script of a fake engine.
+    /// Test hook: `DIR/<namespace>.<deployment>[.context-<tokens>]` is the script of a fake engine.
     pub fake_engines: Option<PathBuf>,
 }
 

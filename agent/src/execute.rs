@@ -171,10 +171,12 @@ impl Agent {
         Ok((handle, port))
     }
 
-    /// Test hook: the script of a fake engine, where a test has put one.
+    /// Test hook: the script of a fake engine, where a test has put one. One for a context comes before one for the whole
+    /// deployment, so that a revision can fail and the one before it serve.
     fn fake_script(&self, replica: &ReplicaKey, wanted: &Wanted) -> Option<PathBuf> {
         let directory = self.config.fake_engines.as_ref()?;
-        let script = directory.join(format!("{}.{}", replica.namespace, wanted.deployment));
-        script.exists().then_some(script)
+        let name = format!("{}.{}", replica.namespace, wanted.deployment);
+        let of_context = format!("{name}.context-{}", wanted.serving.context);
+        [of_context, name].map(|name| directory.join(name)).into_iter().find(|script| script.exists())
     }
 }

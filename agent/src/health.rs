@@ -25,12 +25,20 @@ pub struct Health {
     targets: Mutex<Vec<EngineTarget>>,
 }
 
+impl Default for Health {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Health {
-    pub(crate) fn new() -> Self {
+    /// Alive from now, with no engines.
+    pub fn new() -> Self {
         Self { start: Instant::now(), last_pass_ms: AtomicU64::new(0), targets: Mutex::default() }
     }
 
-    pub(crate) fn passed(&self, targets: Vec<EngineTarget>) {
+    /// The loop went round, and these engines answer.
+    pub fn passed(&self, targets: Vec<EngineTarget>) {
         let now_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_pass_ms.store(now_ms, Ordering::Relaxed);
         *self.targets.lock().unwrap_or_else(PoisonError::into_inner) = targets;

@@ -13,9 +13,9 @@ use crate::store::Weights;
 use crate::wanted::{ReplicaKey, Wanted};
 
 /// A load that reads no byte and touches no page for this long hangs: the slowest disk we support reads 50 MB/s.
-const LOAD_STALL: Duration = Duration::from_secs(60);
+const LOAD_STALL: Duration = Duration::from_mins(1);
 /// A step is made to take well under a second (chunks are cut to that), so a minute is a fault.
-const STEP_STALL: Duration = Duration::from_secs(60);
+const STEP_STALL: Duration = Duration::from_mins(1);
 /// An engine speaks each second from a thread of its own.
 const SILENCE: Duration = Duration::from_secs(30);
 /// On top of the drain time: 5 s in which a draining engine still accepts, and the time to free its memory.

@@ -7,18 +7,18 @@ use sparkherd_crds::ModelReplicaStatus;
 
 use crate::bytes::readable;
 use crate::clock::Moment;
-use crate::engine::{Engine, Exit, Stage};
+use crate::engine::{Engine, Exit, KillReason, Stage};
 
 /// Crashes older than this are forgotten.
-const FAILURE_WINDOW: Duration = Duration::from_secs(30 * 60);
+const FAILURE_WINDOW: Duration = Duration::from_mins(30);
 /// First pause after a crash; doubles with each in the window. Long enough for a port and memory to be free again.
 const BACKOFF_FIRST: Duration = Duration::from_secs(10);
 /// Longest pause: a fix shows within five minutes without anybody doing anything.
-const BACKOFF_LONGEST: Duration = Duration::from_secs(5 * 60);
+const BACKOFF_LONGEST: Duration = Duration::from_mins(5);
 /// This many crashes in the window are a loop.
 const CRASH_LOOP_FAILURES: usize = 5;
 /// An engine's memory is back within this, or something else has taken it.
-const RETURN_DEADLINE: Duration = Duration::from_secs(120);
+const RETURN_DEADLINE: Duration = Duration::from_mins(2);
 
 /// The agent would not start it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Record {
     pub fn exited(&mut self, exit: Exit, now: Moment, grain_bytes: u64) {
         let Some(engine) = &mut self.engine else { return };
         let draining = matches!(engine.stage, Stage::Draining { .. });
-        let failed = exit.killed.as_ref().map_or(!draining, |reason| reason.is_failure());
+        let failed = exit.killed.as_ref().map_or(!draining, KillReason::is_failure);
         let reason = match (&exit.killed, &engine.failure) {
             (Some(killed), _) => killed.to_string(),
             (None, Some(said)) => said.clone(),
@@ -129,7 +129,7 @@ impl Record {
             (None, None) => "ended without saying why".to_owned(),
         };
         engine.exited(now.since_start, grain_bytes);
-        let stalled = exit.killed.as_ref().is_some_and(|reason| reason.is_stall());
+        let stalled = exit.killed.as_ref().is_some_and(KillReason::is_stall);
         self.ended = Some(Ended { status: exit.status, reason, at: now.wall, stalled });
         if failed {
             self.failed(now);

@@ -7,7 +7,7 @@ use sparkherd_crds::{ModelReplica, RunState};
 use sparkherd_footprint::{Footprint, Serving};
 use sparkherd_protocol::Access;
 
-/// One ModelReplica object: a new object of the same name is another one.
+/// One `ModelReplica` object: a new object of the same name is another one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaKey {
     pub namespace: String,

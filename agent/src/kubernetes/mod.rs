@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::source::SourceLink;
 
 /// Above the server's own end of a watch (45 s), so that a black-holed connection ends without cutting a healthy one.
-const WATCH_READ_LIMIT: Duration = Duration::from_secs(60);
+const WATCH_READ_LIMIT: Duration = Duration::from_mins(1);
 
 /// Of one call that is no watch.
 const CALL_LIMIT: Duration = Duration::from_secs(10);
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Clients {
 }
 
 impl Clients {
-    /// From this file, or from the Pod's ServiceAccount or the usual places.
+    /// From this file, or from the Pod's `ServiceAccount` or the usual places.
     pub async fn connect(kubeconfig: Option<&Path>) -> Result<Self, KubernetesError> {
         let mut config = match kubeconfig {
             Some(path) => {

@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 /// Label with the GPU's name, set at creation; the admin's from then on.
 const GPU_LABEL: &str = "sparkherd.dev/gpu";
 
-/// Creates this agent's SparkNode, owned by the Node of its name where there is one. That it exists already is success.
+/// Creates this agent's `SparkNode`, owned by the Node of its name where there is one. That it exists already is success.
 pub async fn create(
     client: &Client,
     identity: &Identity,

@@ -16,7 +16,7 @@ use crate::source::{Desired, Observed};
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 
-/// What has been written, and to which SparkNode.
+/// What has been written, and to which `SparkNode`.
 #[derive(Debug, Default)]
 struct Written {
     observed: Observed,

@@ -1,5 +1,6 @@
 /// One pool of memory at one moment, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "the unit is part of each name")]
 pub struct Pool {
     pub total_bytes: u64,
     /// What could be taken now without swapping.

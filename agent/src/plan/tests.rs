@@ -318,7 +318,7 @@ impl Machine {
             }
             (Happening::BecomeReady, Some(Stage::Loading { .. })) => self.bench.hear(key, ready(), self.now),
             (Happening::Crash, Some(stage)) if !matches!(stage, Stage::Returning { .. }) => {
-                self.exit(key, None)
+                self.exit(key, None);
             }
             (Happening::Drained, Some(Stage::Draining { .. } | Stage::Killed { .. })) => self.exit(key, None),
             (Happening::Returned, Some(Stage::Returning { .. }) | None) => drop(self.held.remove(key)),

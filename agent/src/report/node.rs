@@ -12,7 +12,7 @@ use crate::memory::{Pool, ProcessMemory};
 /// Below this share of the store's file system writing weights is a risk.
 const DISK_FREE_PERCENT_MIN: u64 = 5;
 
-/// All that a SparkNode's status is made of.
+/// All that a `SparkNode`'s status is made of.
 #[derive(Debug)]
 pub struct NodeView<'a> {
     pub now: Moment,

@@ -141,7 +141,7 @@ fn memory_that_did_not_come_back_is_told() {
     case.record.started(engine(1, &case.wanted, moment(0)));
     case.record.engine.as_mut().unwrap().measured(10 * GIB, 0);
     case.record.exited(Exit { status: "code 0".to_owned(), killed: None }, moment(0), 0);
-    case.record.settle_release(GIB, Duration::from_secs(120));
+    case.record.settle_release(GIB, Duration::from_mins(2));
     assert!(case.told(120).ends_with("+NotReturned"));
 }
 

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 use crate::record::doubled;
 
 const RETRY_FIRST: Duration = Duration::from_secs(10);
-const RETRY_LONGEST: Duration = Duration::from_secs(5 * 60);
+const RETRY_LONGEST: Duration = Duration::from_mins(5);
 
 /// Files a `Model.status.resolved` may list.
 const FILES_MAX: usize = 512;

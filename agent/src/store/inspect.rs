@@ -13,7 +13,7 @@ use crate::engine::KillReason;
 use crate::supervise::{ProcessGroup, SpawnError, Spawner, child_environment};
 
 /// Reading headers takes milliseconds from a disk and seconds from a slow network mount.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_mins(1);
 
 /// Private writable memory of the child: the largest header and tokenizer it accepts, parsed, several times over.
 const DATA_BYTES_MAX: u64 = 2 << 30;

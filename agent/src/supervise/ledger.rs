@@ -66,3 +66,29 @@ impl Ledger {
         after_name.split_ascii_whitespace().nth(19).map(str::to_owned)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::Ledger;
+
+    #[test]
+    fn kills_survivors_and_leaves_strangers_alone() {
+        let store = tempfile::tempdir().unwrap();
+        let sleeper = || Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let (mut survivor, mut stranger) = (sleeper(), sleeper());
+        let ledger = Ledger::open(store.path(), Path::new("/proc")).unwrap();
+        ledger.add(survivor.id());
+        // The number was noted for a process that started at another time.
+        std::fs::write(store.path().join("engines").join(stranger.id().to_string()), "1").unwrap();
+        assert_eq!(ledger.kill_survivors().unwrap(), 1);
+        assert_eq!(survivor.wait().unwrap().code(), None, "killed by a signal");
+        assert!(stranger.try_wait().unwrap().is_none(), "still runs");
+        assert_eq!(std::fs::read_dir(store.path().join("engines")).unwrap().count(), 0);
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+}

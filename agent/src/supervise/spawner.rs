@@ -46,7 +46,9 @@ impl Spawner {
         let (requests, received) = mpsc::channel::<Request>();
         thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for Request { mut command, inherited, reply } in received {
-                let child = spawn(&mut command, inherited);
+                let child = spawn(&mut command, inherited.as_ref());
+                // Closed before the next child is started.
+                drop(inherited);
                 // Nobody waits for it any more: it must not stay.
                 if let Err(Ok(mut child)) = reply.send(child) {
                     let killed = child.kill().and_then(|()| child.wait());
@@ -69,10 +71,9 @@ impl Spawner {
     }
 }
 
-fn spawn(command: &mut Command, inherited: Option<OwnedFd>) -> io::Result<Child> {
-    if let Some(descriptor) = &inherited {
+fn spawn(command: &mut Command, inherited: Option<&OwnedFd>) -> io::Result<Child> {
+    if let Some(descriptor) = inherited {
         fcntl_setfd(descriptor, FdFlags::empty())?;
     }
-    // `inherited` is closed here when this returns, before the next child is started.
     command.spawn()
 }
