@@ -101,9 +101,11 @@ impl From<TextError> for PromptError {
 mod tests {
     use super::*;
 
-    fn letters(text: &str) -> Result<usize, PromptError> {
-        assert!(text.len() <= PIECE_BYTES, "a piece of {} bytes", text.len());
-        Ok(text.chars().count())
+    fn check(text: &str, context: u32) -> Result<(), PromptError> {
+        check_length(text, context, |piece| {
+            assert!(piece.len() <= PIECE_BYTES, "a piece of {} bytes", piece.len());
+            Ok(piece.chars().count())
+        })
     }
 
     #[test]
@@ -117,13 +119,13 @@ mod tests {
         let long = "x".repeat(100 * PIECE_BYTES);
         let context = u32::try_from(3 * PIECE_BYTES).unwrap();
         let tokens = 4 * (PIECE_BYTES - CUT_TOKENS);
-        assert_eq!(check_length(&long, context, letters), Err(PromptError::TooLong { tokens }));
-        assert_eq!(check_length(&long, u32::MAX, letters), Ok(()));
+        assert_eq!(check(&long, context), Err(PromptError::TooLong { tokens }));
+        assert_eq!(check(&long, u32::MAX), Ok(()));
     }
 
     #[test]
     fn characters_are_not_cut() {
         let long = "€".repeat(PIECE_BYTES);
-        assert_eq!(check_length(&long, u32::MAX, letters), Ok(()));
+        assert_eq!(check(&long, u32::MAX), Ok(()));
     }
 }
