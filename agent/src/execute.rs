@@ -105,7 +105,11 @@ impl Agent {
         let Some((key, model)) = model else { return false };
         let (roots, source) = (self.roots.clone(), model.spec.source.clone());
         let Ok(Ok(look)) = timeout(LOOK_LIMIT, spawn_blocking(move || roots.locate(&source))).await else {
+            // A pause before the next try: each leaves a thread behind until the mount answers.
             tracing::warn!(%replica, "the weights' file system does not answer");
+            if let Some(record) = self.state.records.get_mut(replica) {
+                record.start_failed("the weights' file system does not answer".to_owned(), now);
+            }
             return false;
         };
         let same = look.as_ref() == Ok(located);

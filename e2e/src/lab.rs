@@ -16,7 +16,7 @@ use crate::Progress;
 use crate::chart::{Helm, NAMESPACE, RELEASE};
 use crate::cluster::Cluster;
 use crate::network::{SLOTS, SparkNetwork, free_port};
-use crate::process::{Process, Program};
+use crate::process::{self, Process, Program};
 use crate::wait::{self, Seen};
 use crate::{kubeconfig, node};
 
@@ -145,6 +145,17 @@ impl Spark {
 
     pub fn agent_pid(&self) -> u32 {
         self.running_agent.pid()
+    }
+
+    /// Process ids of the agent's engines.
+    pub fn engine_pids(&self) -> Result<Vec<u32>> {
+        let mut pids = process::children(self.agent_pid())?;
+        // One that ends in this moment has no arguments any more.
+        pids.retain(|pid| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.split(|byte| *byte == 0).nth(1) == Some(b"engine")
+        });
+        Ok(pids)
     }
 }
 

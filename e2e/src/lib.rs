@@ -15,6 +15,8 @@
 //!     │
 //! lab        all of it together: the chart installed, an operator, fake Sparks with their agents
 //!     │
+//! herd       such a lab in the hands of a test: edit, wait for a condition, ask
+//!     │
 //! client     HTTP to a published endpoint               wait       poll a condition until a deadline
 //! ```
 //!
@@ -24,6 +26,7 @@
 pub mod chart;
 pub mod client;
 pub mod cluster;
+pub mod herd;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod lab;
