@@ -186,8 +186,11 @@ impl Engine {
     }
 
     /// Notes what was measured while it runs.
+    ///
+    /// A process that is being torn down reads as holding nothing long before its memory is back: such a sample, and any
+    /// of one that was killed, says nothing of what has to come back.
     pub const fn measured(&mut self, held_bytes: u64, unclaimed_bytes: u64) {
-        if !matches!(self.stage, Stage::Returning { .. }) {
+        if held_bytes > 0 && !matches!(self.stage, Stage::Returning { .. } | Stage::Killed { .. }) {
             self.held_bytes = held_bytes;
             self.unclaimed_bytes = unclaimed_bytes;
         }

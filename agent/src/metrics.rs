@@ -21,7 +21,7 @@ pub struct Metrics {
     pub(crate) engine_starts: IntCounter,
     pub(crate) engine_failures: IntCounter,
     pub(crate) refusals: IntCounter,
-    guard_kills: IntGauge,
+    guard_kills: IntCounter,
     pub(crate) inspections: IntCounterVec,
     pub(crate) scrape_failures: IntCounter,
     pub(crate) api_calls: IntCounterVec,
@@ -58,7 +58,7 @@ impl Metrics {
             engine_starts: counter("engine_starts_total", "Engines started.")?,
             engine_failures: counter("engine_failures_total", "Engines that ended unasked, or hung.")?,
             refusals: counter("refusals_total", "Starts refused for want of memory.")?,
-            guard_kills: gauge("memory_guard_kills", "Engines killed to save the host.")?,
+            guard_kills: counter("memory_guard_kills_total", "Engines killed to save the host.")?,
             inspections: counters("inspections_total", "Checkpoints read, by outcome.", &["outcome"])?,
             scrape_failures: counter(
                 "engine_scrape_failures_total",
@@ -87,7 +87,8 @@ impl Metrics {
         self.memory_promised_bytes.set(bytes(promised_bytes));
         self.engines.set(count(engines));
         self.engines_ready.set(count(ready));
-        self.guard_kills.set(bytes(guard_kills));
+        // The guard counts by itself: it must not wait for anybody.
+        self.guard_kills.inc_by(guard_kills.saturating_sub(self.guard_kills.get()));
     }
 
     /// In Prometheus' text format.

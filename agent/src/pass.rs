@@ -146,7 +146,9 @@ impl Agent {
             let role = ModelRole::of(model, &self.config.node_name, served_here);
             let before = self.state.roles.insert(key.clone(), role).unwrap_or_default();
             if !role.looks() {
-                self.state.copies.remove(key);
+                if let Some(copy) = self.state.copies.get_mut(key) {
+                    copy.forget_look();
+                }
                 continue;
             }
             let copy = self.state.copies.entry(key.clone()).or_default();

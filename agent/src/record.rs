@@ -93,7 +93,8 @@ impl Record {
     /// A new attempt counts from zero; an engine that runs goes on running.
     pub fn adopt_attempt(&mut self, attempt: u32) {
         if attempt != self.attempt {
-            let starts = u32::from(self.engine.is_some());
+            let stays = |engine: &Engine| matches!(engine.stage, Stage::Loading { .. } | Stage::Serving(_));
+            let starts = u32::from(self.engine.as_ref().is_some_and(stays));
             *self = Self {
                 attempt,
                 starts,

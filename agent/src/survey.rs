@@ -44,9 +44,10 @@ impl Agent {
         self.state.look_at = now.since_start + LOOK_EVERY;
         let sources: Vec<(ModelKey, String)> = self
             .state
-            .copies
-            .keys()
-            .filter_map(|key| Some((key.clone(), desired.models.get(key)?.spec.source.clone())))
+            .roles
+            .iter()
+            .filter(|(_, role)| role.looks())
+            .filter_map(|(key, _)| Some((key.clone(), desired.models.get(key)?.spec.source.clone())))
             .collect();
         let (roots, store) = (self.roots.clone(), self.config.store.clone());
         let (probe, findings) = (self.probe.clone(), self.findings.0.clone());
@@ -87,7 +88,9 @@ impl Agent {
                 self.state.looking = false;
                 (self.state.store, self.state.others) = (store, others);
                 for (key, look) in looks {
-                    if let Some(copy) = self.state.copies.get_mut(&key) {
+                    // The role may be over since the look began.
+                    let looks = self.state.roles.get(&key).is_some_and(|role| role.looks());
+                    if let Some(copy) = self.state.copies.get_mut(&key).filter(|_| looks) {
                         copy.looked(look, now);
                     }
                 }

@@ -7,6 +7,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 /// Longer than any watch of ours lives, shorter than a person's patience with a dead connection.
 const READ_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The API server is in the same cluster.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A client for the API server of this kubeconfig, or of this Pod.
 pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Client> {
     let mut config = match kubeconfig {
@@ -18,6 +21,9 @@ pub(crate) async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<kube::Cl
         None => kube::Config::infer().await.context("no --kubeconfig, and not in a Pod")?,
     };
     config.read_timeout = Some(READ_TIMEOUT);
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // kube would repeat a POST whose outcome is unknown; the operator plans again instead.
+    config.default_retry = false;
     Ok(kube::Client::try_from(config)?)
 }
 

@@ -133,13 +133,13 @@ async fn serve(
         terminated.await;
         let _ = end.send(true);
     };
-    tokio::join!(
+    let ((), (), (), answered) = tokio::join!(
         signals,
         local.work(until_ended(ended.clone())),
         agent.run(agent_link, until_ended(ended.clone())),
         front::serve(listener, routes, until_ended(ended)),
     );
-    Ok(())
+    answered.context("cannot reach engines")
 }
 
 struct Local {

@@ -1,4 +1,5 @@
 //! `sparkherd serve`: the same YAML, the real engine, one port, no Kubernetes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;

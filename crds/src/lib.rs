@@ -34,7 +34,7 @@ pub use model_replica::{
 };
 pub use name::{
     AGENT_MANAGER_PREFIX, DEPLOYMENT_LABEL, ENDPOINT_SLICE_MANAGER, FINALIZER, GROUP, MADE_BY_OPERATOR_LABEL,
-    OPERATOR_MANAGER, REPLICA_LABEL, VERSION, agent_manager,
+    MEMORY_STARVED, OPERATOR_MANAGER, REPLICA_LABEL, VERSION, agent_manager,
 };
 pub use quantity::{QuantityError, parse_quantity, quantity_text};
 pub use spark_node::{

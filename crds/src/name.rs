@@ -13,6 +13,8 @@ pub const REPLICA_LABEL: &str = "sparkherd.dev/replica";
 pub const MADE_BY_OPERATOR_LABEL: &str = "sparkherd.dev/made-by-operator";
 /// `endpointslice.kubernetes.io/managed-by` of our slices: Kubernetes' own controllers leave them alone.
 pub const ENDPOINT_SLICE_MANAGER: &str = "sparkherd.dev";
+/// Condition of a SparkNode on which less than half the reserve is available: engines are moved away (rule 4).
+pub const MEMORY_STARVED: &str = "MemoryStarved";
 /// Field manager of the operator's applies.
 pub const OPERATOR_MANAGER: &str = "sparkherd-operator";
 /// Field managers of agents start with this; one per node, for a shared one would erase other nodes' entries.

@@ -58,7 +58,7 @@ pub struct SparkNodeSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SparkNodeStatus {
-    /// `Ready`, `MemoryPressure`, `ClockDegraded`, `DriverSupported`, `DiskPressure` by the agent; `Reachable` by the operator.
+    /// `Ready`, `MemoryPressure`, `MemoryStarved`, `ClockDegraded`, `DriverSupported`, `DiskPressure` by the agent; `Reachable` by the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

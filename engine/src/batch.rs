@@ -39,7 +39,9 @@ impl<'a> Logits<'a> {
 
 #[derive(Debug, Error)]
 pub enum ForwardError {
-    #[error("batch of {tokens} tokens in {sequences} sequences exceeds the planned {tokens_max} and {sequences_max}")]
+    #[error(
+        "batch of {tokens} tokens in {sequences} sequences exceeds the planned {tokens_max} and {sequences_max}"
+    )]
     BatchTooLarge { tokens: usize, sequences: usize, tokens_max: usize, sequences_max: usize },
     #[error("batch is inconsistent: {0}")]
     Inconsistent(String),

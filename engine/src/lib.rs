@@ -26,6 +26,8 @@ mod worker;
 pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Logits};
 pub use handle::{Engine, EngineHandle, EngineLimits, ModelInfo, StartError, SubmitError};
 pub use load::{BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedModel, load_model};
-pub use request::{FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, Sampling, Usage};
+pub use request::{
+    FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, Sampling, Usage,
+};
 pub use stats::EngineStats;
 pub use text::{ChatPrompt, TemplateError, Text, TextError};

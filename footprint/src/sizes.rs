@@ -29,6 +29,11 @@ pub struct Footprint {
 }
 
 impl Footprint {
+    /// Whether this one takes no more than `admitted`, in device and in host memory.
+    pub const fn fits_within(&self, admitted: &Self) -> bool {
+        self.device_bytes <= admitted.device_bytes && self.host_bytes <= admitted.host_bytes
+    }
+
     /// What one unified pool must hold for this replica.
     pub const fn total_bytes(&self) -> u64 {
         self.device_bytes.saturating_add(self.host_bytes)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use crate::heartbeat::Heartbeats;
 use crate::metrics::Metrics;
 use crate::observe::{Context, observe};
 use crate::pending::Pending;
+use crate::retries::Retries;
 use crate::status_write::StatusWriter;
 use crate::watch::{Signals, Stores};
 use crate::world::World;
@@ -92,6 +93,8 @@ pub async fn run(
         recorder,
         heartbeats: Heartbeats::default(),
         pending: Pending::default(),
+        retries: Retries::default(),
+        key_complaint: None,
         undecodable: BTreeSet::new(),
     };
     tokio::pin!(shutdown);
@@ -112,6 +115,9 @@ struct Control {
     recorder: Recorder,
     heartbeats: Heartbeats,
     pending: Pending,
+    retries: Retries,
+    /// Whether the key file could be read, and why not; said when it changes.
+    key_complaint: Option<String>,
     /// Objects already complained about, with the complaint.
     undecodable: BTreeSet<(String, String)>,
 }
@@ -154,13 +160,16 @@ impl Control {
         }
     }
 
+    /// An error here means that nothing could be decided; what failed for one deployment is that deployment's affair.
     async fn pass(&mut self) -> Result<Option<Timestamp>, CallError> {
         let decision = self.decide().await?;
         self.metrics.saw_plan(&decision.snapshot, &decision.plan, decision.world.undecodable.len());
         self.admin.set_plan(&decision.plan);
-        let applied = self.carry_out(&decision).await;
-        let reported = self.report(&decision).await;
-        applied.and(reported).map(|()| decision.plan.recheck_at)
+        self.carry_out(&decision).await;
+        if let Err(error) = self.report(&decision).await {
+            warn!(%error, "a status was not written; the next pass writes it");
+        }
+        Ok(decision.plan.recheck_at)
     }
 
     /// Plans from the stores; and once more from a consistent list, if the plan takes something away (rule 2) or our own
@@ -202,32 +211,38 @@ impl Control {
         (snapshot, plan)
     }
 
-    /// Carries the actions out in order. A failed one ends its deployment's turn; others go on (I12).
-    async fn carry_out(&mut self, decision: &Decision) -> Result<(), CallError> {
+    /// Carries the actions out in order. A failed one ends its deployment's turn and makes it wait; others go on (I12).
+    async fn carry_out(&mut self, decision: &Decision) {
+        let now = decision.snapshot.now;
         let apply = Apply { client: &self.client, calls: self.metrics.calls(), world: &decision.world };
-        let mut stopped = BTreeSet::new();
-        let mut first_error = Ok(());
+        let mut failed = BTreeSet::new();
+        let mut done = BTreeSet::new();
         for action in &decision.plan.actions {
             let deployments = apply::deployments_of(action, &decision.world);
-            if deployments.iter().any(|id| stopped.contains(id)) {
+            if deployments.iter().any(|id| failed.contains(id) || self.retries.must_wait(id, now)) {
                 continue;
             }
             match apply::apply(&apply, action).await {
                 Ok(written) => {
                     info!(kind = action.kind(), deployments = ?deployments, changed = written.is_some(), "action");
-                    self.metrics.saw_action(action.kind());
+                    done.extend(deployments);
                     if let Some(written) = written {
+                        self.metrics.saw_action(action.kind());
                         self.pending.record(written.deployments, written.expected, (self.clock)());
                     }
                 }
                 Err(error) => {
                     error!(kind = action.kind(), deployments = ?deployments, %error, "action failed");
-                    stopped.extend(deployments);
-                    first_error = first_error.and(Err(error));
+                    failed.extend(deployments);
                 }
             }
         }
-        first_error
+        for id in done.difference(&failed) {
+            self.retries.succeeded(id);
+        }
+        for id in failed {
+            self.retries.failed(id, now);
+        }
     }
 
     async fn report(&mut self, decision: &Decision) -> Result<(), CallError> {
@@ -252,13 +267,28 @@ impl Control {
         writer.write(&decision.world, &decision.plan).await
     }
 
-    fn policy(&self) -> Policy {
+    fn policy(&mut self) -> Policy {
         Policy {
             heartbeat_stale_after: self.config.heartbeat_stale_after,
             node_lost_after: self.config.node_lost_after,
-            key_hashes: self.config.key_sha256_file.as_ref().map(read_key_hashes).unwrap_or_default(),
+            key_hashes: self.key_hashes(),
             allow_anonymous: self.config.allow_anonymous,
         }
+    }
+
+    /// A file that is missing lets nobody in by a lab key, and that is said once.
+    fn key_hashes(&mut self) -> Vec<String> {
+        let Some(path) = &self.config.key_sha256_file else { return Vec::new() };
+        let (hashes, complaint) = match read_key_hashes(path) {
+            Ok(hashes) => (hashes, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        if self.key_complaint != complaint {
+            let error = complaint.as_deref().unwrap_or("none");
+            warn!(path = %path.display(), error, hashes = hashes.len(), "lab key hashes read");
+            self.key_complaint = complaint;
+        }
+        hashes
     }
 
     fn until(&self, recheck_at: Option<Timestamp>) -> Duration {
@@ -276,18 +306,12 @@ impl Control {
     }
 }
 
-/// Hashes of the lab's keys: one a line. A missing file, and a line that is no hash, let nobody in.
-fn read_key_hashes(path: &PathBuf) -> Vec<String> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => {
-            warn!(path = %path.display(), %error, "lab key hashes cannot be read: nobody gets in by a lab key");
-            return Vec::new();
-        }
-    };
+/// Hashes of the lab's keys: one a line. A line that is no hash lets nobody in.
+fn read_key_hashes(path: &Path) -> std::io::Result<Vec<String>> {
+    let text = std::fs::read_to_string(path)?;
     let is_hash =
         |line: &&str| line.len() == 64 && line.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    text.lines().map(str::trim).filter(is_hash).map(str::to_owned).collect()
+    Ok(text.lines().map(str::trim).filter(is_hash).map(str::to_owned).collect())
 }
 
 #[cfg(test)]
@@ -298,9 +322,9 @@ mod tests {
     fn only_hashes_are_taken_from_the_key_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key-sha256");
-        assert!(read_key_hashes(&path).is_empty());
+        assert!(read_key_hashes(&path).is_err());
         let hash = "ab".repeat(32);
         std::fs::write(&path, format!("{hash}\nsk-not-a-hash\n{}\n", hash.to_uppercase())).unwrap();
-        assert_eq!(read_key_hashes(&path), [hash]);
+        assert_eq!(read_key_hashes(&path).unwrap(), [hash]);
     }
 }

@@ -42,7 +42,7 @@ pub(crate) async fn publish_undecodable(recorder: &Recorder, calls: &Calls, obje
     let reference = ObjectReference {
         api_version: Some(format!("{GROUP}/{VERSION}")),
         kind: Some(object.kind.clone()),
-        namespace: Some(object.namespace.clone()),
+        namespace: Some(object.namespace.clone()).filter(|namespace| !namespace.is_empty()),
         name: Some(object.name.clone()),
         uid: Some(object.uid.clone()),
         ..ObjectReference::default()
@@ -70,10 +70,7 @@ fn news<'a>(before: &'a [Condition], after: &'a [Condition]) -> impl Iterator<It
 /// `Degraded=True` and a `Ready` that failed are warnings; waiting is not.
 fn severity(condition: &Condition) -> EventType {
     let bad_when = if condition.type_ == "Degraded" { ConditionStatus::True } else { ConditionStatus::False };
-    let waits = matches!(
-        condition.reason.as_str(),
-        "Resolving" | "Placing" | "Downloading" | "Loading" | "Serving" | "ScaledToZero"
-    );
+    let waits = Reason::parse(&condition.reason).is_some_and(Reason::is_progress);
     if condition.status == bad_when && !waits { EventType::Warning } else { EventType::Normal }
 }
 

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 
+use crate::pending::is_at_least;
+
 /// The last change seen of each node's Lease.
 #[derive(Clone, Debug, Default)]
 pub struct Heartbeats {
@@ -28,7 +30,14 @@ impl Heartbeats {
             let resource_version = lease.resource_version();
             let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
             let name = lease.name_any();
-            let changed = self.seen.get(&name).is_none_or(|seen| seen.resource_version != resource_version);
+            // Stores and fresh lists take turns here: an older version than the one seen is no heartbeat.
+            let changed = self.seen.get(&name).is_none_or(|seen| {
+                seen.resource_version != resource_version
+                    && is_at_least(
+                        resource_version.as_deref().unwrap_or_default(),
+                        seen.resource_version.as_deref().unwrap_or_default(),
+                    )
+            });
             if changed {
                 self.seen.insert(name, Seen { resource_version, holder, at: now });
             }
@@ -69,6 +78,8 @@ mod tests {
             (heartbeats.at("spark-1"), heartbeats.holder("spark-1").as_deref()),
             (Some(later), Some("b"))
         );
+        heartbeats.observe(&[lease("spark-1", "5", "a")], later);
+        assert_eq!(heartbeats.holder("spark-1").as_deref(), Some("b"), "an older version says nothing");
         heartbeats.observe(&[], later);
         assert_eq!(heartbeats.at("spark-1"), None);
     }

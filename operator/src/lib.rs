@@ -19,6 +19,7 @@ mod local;
 mod metrics;
 pub mod observe;
 mod pending;
+mod retries;
 mod status;
 mod status_write;
 mod watch;

@@ -90,7 +90,7 @@ fn is_seen(expected: &Expected, versions: &BTreeMap<String, String>) -> bool {
 
 /// resourceVersions of one kind grow as numbers (Kubernetes promises so since 1.35, etcd always did); what is no number
 /// is compared for equality, and the time-out covers the rest.
-fn is_at_least(seen: &str, written: &str) -> bool {
+pub(crate) fn is_at_least(seen: &str, written: &str) -> bool {
     match (seen.parse::<u64>(), written.parse::<u64>()) {
         (Ok(seen), Ok(written)) => seen >= written,
         _ => seen == written,

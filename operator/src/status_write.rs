@@ -32,11 +32,14 @@ impl StatusWriter<'_> {
             if object.status.as_ref() == Some(&status) {
                 continue;
             }
-            events::publish(self.recorder, self.calls, object, &status.conditions).await;
             if let Some(ready) = sparkherd_crds::find_condition(&status.conditions, "Ready") {
                 info!(deployment = %id, ready = ?ready.status, reason = ready.reason, message = ready.message, "status");
             }
-            outcome = outcome.and(self.apply_status(object.as_ref(), &serde_json::json!(status)).await);
+            let written = self.apply_status(object.as_ref(), &serde_json::json!(status)).await;
+            if written.is_ok() {
+                events::publish(self.recorder, self.calls, object, &status.conditions).await;
+            }
+            outcome = outcome.and(written);
         }
         outcome.and(self.write_reachable(world, plan).await)
     }

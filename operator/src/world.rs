@@ -52,6 +52,15 @@ pub(crate) fn slice_selector() -> String {
 }
 
 impl World {
+    /// The Pod that the agent of a node runs in; one that is going away is not it any more.
+    pub(crate) fn agent_pod(&self, node: &str) -> Option<&Pod> {
+        let runs_there = |pod: &&Arc<Pod>| {
+            pod.metadata.deletion_timestamp.is_none()
+                && pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node)
+        };
+        self.agent_pods.iter().find(runs_there).map(AsRef::as_ref)
+    }
+
     /// A consistent list of every kind, for decisions that take something away (rule 2) and to settle doubts about our
     /// own writes (rule 1).
     pub(crate) async fn list(client: &Client, namespace: &str, calls: &Calls) -> Result<Self, CallError> {

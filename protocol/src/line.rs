@@ -81,7 +81,10 @@ mod tests {
     #[test]
     fn unknown_lines_are_told_apart() {
         assert!(matches!(parse_command(br#"{"command":"dance"}"#), Err(LineError::Unknown(_))));
-        assert!(matches!(parse_command(br#"{"command":"drain","seconds":5,"now":true}"#), Err(LineError::Unknown(_))));
+        assert!(matches!(
+            parse_command(br#"{"command":"drain","seconds":5,"now":true}"#),
+            Err(LineError::Unknown(_))
+        ));
         assert!(matches!(parse_event(b"panicked at ..."), Err(LineError::Unknown(_))));
     }
 }

@@ -31,7 +31,12 @@ const FORWARDED: [HeaderName; 4] =
     [ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-api-key")];
 
 /// What a client needs of an answer, beside its body.
-const RETURNED: [HeaderName; 3] = [CONTENT_TYPE, RETRY_AFTER, HeaderName::from_static("x-sparkherd-ignored")];
+const RETURNED: [HeaderName; 4] = [
+    CONTENT_TYPE,
+    RETRY_AFTER,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-sparkherd-ignored"),
+];
 
 /// Where each served name answers, as it stands now.
 #[derive(Clone, Debug, Default)]
@@ -73,10 +78,17 @@ struct Named {
 }
 
 /// Serves until `end`.
-pub async fn serve(listener: TcpListener, routes: Routes, end: impl Future<Output = ()>) {
+pub async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    end: impl Future<Output = ()>,
+) -> Result<(), reqwest::Error> {
+    // A proxy of the environment knows nothing of this machine's loopback, and must not see keys.
+    let client = reqwest::Client::builder().no_proxy().build()?;
     // How long a body may be for its context is its engine's to say.
-    let front = Front { routes, client: reqwest::Client::new(), budget: BodyBudget::new(u32::MAX) };
+    let front = Front { routes, client, budget: BodyBudget::new(u32::MAX) };
     serve_routes(listener, filter(front), end).await;
+    Ok(())
 }
 
 fn filter(
@@ -90,6 +102,14 @@ fn filter(
         .and(warp::header::headers_cloned())
         .then(|front: Front, headers| async move {
             front.models(&headers).await.unwrap_or_else(Reply::into_response)
+        });
+    let model = warp::path!("v1" / "models" / String)
+        .and(warp::get())
+        .and(with_front.clone())
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .then(|name: String, front: Front, path: FullPath, headers| async move {
+            front.model(&name, path.as_str(), &headers).await.unwrap_or_else(Reply::into_response)
         });
     let asks = warp::path!("v1" / ..)
         .and(warp::post())
@@ -107,6 +127,8 @@ fn filter(
     healthz
         .or(models)
         .unify()
+        .or(model)
+        .unify()
         .or(asks)
         .unify()
         .or(warp::any().map(|| ApiError::UnknownPath.into_response()))
@@ -120,6 +142,11 @@ impl Front {
         let model = named.model.ok_or_else(|| ApiError::Missing { param: "model".to_owned() })?;
         let engine = self.routes.get(&model).ok_or_else(|| ApiError::unknown_model(&model))?;
         self.send(Method::POST, engine, path, headers, Some(body.to_vec())).await.map(returned)
+    }
+
+    async fn model(&self, name: &str, path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
+        let engine = self.routes.get(name).ok_or_else(|| ApiError::unknown_model(name))?;
+        self.send(Method::GET, engine, path, headers, None).await.map(returned)
     }
 
     /// What all engines serve, in one list. An engine that refuses the key refuses for all.

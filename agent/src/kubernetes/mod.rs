@@ -6,8 +6,8 @@
 //! heartbeat: Lease <node>, while the loop goes round ──► connected
 //! ```
 //!
-//! Rights used, and no others: get/list/watch modelreplicas and models, patch their /status; get/list/watch/create
-//! sparknodes, patch their /status; get nodes; get/create/patch leases in the operator's namespace.
+//! Rights used, and no others: list/watch modelreplicas and models, patch their /status; list/watch/create sparknodes, patch
+//! their /status; get nodes; create/patch leases in the operator's namespace.
 
 mod apply;
 mod heartbeat;

@@ -1,6 +1,7 @@
 use sparkherd_crds::{
-    CachedModel, Condition, ConditionStatus, CpuFacts, EngineFacts, GpuFacts, MemoryDomain, MemoryPool,
-    NodeMemory, OsFacts, OtherProcess, PoolKind, SparkNodeStatus, StoreFacts, find_condition, set_condition,
+    CachedModel, Condition, ConditionStatus, CpuFacts, EngineFacts, GpuFacts, MEMORY_STARVED, MemoryDomain,
+    MemoryPool, NodeMemory, OsFacts, OtherProcess, PoolKind, SparkNodeStatus, StoreFacts, find_condition,
+    set_condition,
 };
 use sparkherd_planner::Reason;
 
@@ -103,6 +104,7 @@ fn conditions(view: &NodeView<'_>, before: &[Condition]) -> Vec<Condition> {
     let verdicts = [
         ("Ready", ready(view)),
         ("MemoryPressure", memory_pressure(view, before)),
+        (MEMORY_STARVED, memory_starved(view)),
         ("DriverSupported", Verdict::yes(Reason::Serving, "engines run on the CPU, no driver is used")),
         ("DiskPressure", disk_pressure(view.store)),
     ];
@@ -145,6 +147,16 @@ fn memory_pressure(view: &NodeView<'_>, before: &[Condition]) -> Verdict {
         if largest.is_empty() { String::new() } else { format!("; largest others: {}", largest.join(", ")) };
     let message =
         format!("less than the reserve of {} is available: nothing starts{blame}", readable(reserve_bytes));
+    Verdict::yes(Reason::InsufficientMemory, message)
+}
+
+/// Its own condition, so that its transition time says since when.
+fn memory_starved(view: &NodeView<'_>) -> Verdict {
+    let Pool { available_bytes, reserve_bytes, .. } = view.pool;
+    if available_bytes >= reserve_bytes / 2 {
+        return Verdict::no(Reason::Serving, "half the reserve is free");
+    }
+    let message = format!("less than half the reserve of {} is available", readable(reserve_bytes));
     Verdict::yes(Reason::InsufficientMemory, message)
 }
 

@@ -63,6 +63,11 @@ impl ModelCopy {
         self.located = Some(look);
     }
 
+    /// Nobody looks at the files any more: what was read is good again only if the next look finds them unchanged.
+    pub fn forget_look(&mut self) {
+        self.located = None;
+    }
+
     /// The files whose headers should be read now, if any.
     pub fn due(&self, now: Duration) -> Option<&Located> {
         let located = self.located.as_ref()?.as_ref().ok()?;

@@ -46,7 +46,8 @@ impl Ledger {
             let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok()) else {
                 continue;
             };
-            let noted = fs::read_to_string(&path)?;
+            // An entry that cannot be read names nobody; it must not keep the agent from starting.
+            let noted = fs::read_to_string(&path).unwrap_or_default();
             if self.start_ticks(pid).is_some_and(|started| started == noted)
                 && let Some(leader) = i32::try_from(pid).ok().and_then(Pid::from_raw)
             {
@@ -54,7 +55,9 @@ impl Ledger {
                 tracing::warn!(pid, ?result, "killed an engine that outlived its agent");
                 killed += usize::from(result.is_ok());
             }
-            fs::remove_file(&path)?;
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "entry of an ended engine stays");
+            }
         }
         Ok(killed)
     }
@@ -63,6 +66,11 @@ impl Ledger {
     fn start_ticks(&self, pid: u32) -> Option<String> {
         let text = fs::read_to_string(self.proc_root.join(pid.to_string()).join("stat")).ok()?;
         let (_, after_name) = text.rsplit_once(')')?;
+        let after_name = after_name.trim_start();
+        // A zombie has ended; whoever inherited it has not looked yet.
+        if after_name.starts_with('Z') {
+            return None;
+        }
         after_name.split_ascii_whitespace().nth(19).map(str::to_owned)
     }
 }

@@ -33,6 +33,14 @@ impl Files {
                     other.namespace() == object.namespace() && other.name_any() == object.name_any()
                 });
                 ensure!(!twin, "{}: {} is defined twice", path.display(), object.name_any());
+                for name in names(&object) {
+                    let taken = deployments.iter().find(|other| names(other).contains(&name));
+                    ensure!(
+                        taken.is_none(),
+                        "{}: clients could not tell two models by the served name {name:?}",
+                        path.display()
+                    );
+                }
                 deployments.push(object);
             }
         }
@@ -58,6 +66,12 @@ impl Files {
         }
         Ok(files)
     }
+}
+
+/// What clients may send as `model`.
+fn names(object: &ModelDeployment) -> Vec<String> {
+    let names = &object.spec.served_names;
+    if names.is_empty() { vec![object.name_any()] } else { names.clone() }
 }
 
 fn is_yaml(path: &Path) -> bool {
@@ -126,6 +140,14 @@ mod tests {
         assert_eq!(read(&format!("{FIVE_LINES}---\n{other}")).unwrap().len(), 2);
         let error = read(&format!("{FIVE_LINES}---\n{FIVE_LINES}")).unwrap_err();
         assert!(error.to_string().contains("ask is defined twice"), "{error:#}");
+    }
+
+    #[test]
+    fn one_served_name_for_two_models_is_refused() {
+        let other =
+            FIVE_LINES.replace("name: ask", "name: coder").replace("{model:", "{servedNames: [ask], model:");
+        let error = read(&format!("{FIVE_LINES}---\n{other}")).unwrap_err();
+        assert!(error.to_string().contains("served name \"ask\""), "{error:#}");
     }
 
     #[test]

@@ -96,6 +96,22 @@ impl Reason {
         }
     }
 
+    /// Whether it names a step on the way, not a trouble.
+    pub const fn is_progress(self) -> bool {
+        matches!(
+            self,
+            Self::Resolving
+                | Self::Placing
+                | Self::Downloading
+                | Self::Loading
+                | Self::Serving
+                | Self::Draining
+                | Self::Swapping
+                | Self::Surging
+                | Self::ScaledToZero
+        )
+    }
+
     /// The reason of this name, if it is one.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)

@@ -58,7 +58,10 @@ pub(crate) fn unresolved(model: &Model) -> Blocked {
             .filter(|(_, verdict)| reason.is_none_or(|reason| verdict.reason == reason))
             .max_by_key(|(node, verdict)| (verdict.at, *node))
     };
-    let asked = model.resolver.as_ref().map_or_else(|| "no node".to_owned(), ToString::to_string);
+    let asked = model.resolver.as_ref().map_or_else(
+        || "waits for a Spark whose agent can read it".to_owned(),
+        |node| format!("is being resolved by {node}"),
+    );
     match latest(Some(Reason::UnsupportedModel)).or_else(|| latest(None)) {
         Some((node, verdict))
             if verdict.reason == Reason::UnsupportedModel || model.resolver.as_ref() == Some(node) =>
@@ -69,10 +72,7 @@ pub(crate) fn unresolved(model: &Model) -> Blocked {
             reason: verdict.reason,
             message: format!("{}, says {node}; {asked} is asked now", verdict.message),
         },
-        None => Blocked {
-            reason: Reason::Resolving,
-            message: format!("{} is being resolved by {asked}", model.source),
-        },
+        None => Blocked { reason: Reason::Resolving, message: format!("{} {asked}", model.source) },
     }
 }
 

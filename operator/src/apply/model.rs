@@ -45,7 +45,11 @@ pub(super) async fn update(
     let made_by_operator = context.world.models.iter().any(|model| {
         let meta = &model.metadata;
         meta.uid.as_deref() == Some(uid)
-            && meta.labels.iter().flatten().any(|(key, _)| key == MADE_BY_OPERATOR_LABEL)
+            && meta
+                .labels
+                .iter()
+                .flatten()
+                .any(|(key, value)| key == MADE_BY_OPERATOR_LABEL && value == "true")
     });
     let mut patch = serde_json::json!({
         "spec": {

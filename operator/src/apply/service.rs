@@ -82,9 +82,7 @@ pub(super) async fn set_endpoint(
         return Ok(None);
     };
     let api: Api<EndpointSlice> = Api::namespaced(context.client.clone(), replica.namespace());
-    let pod = context.world.agent_pods.iter().find(|pod| {
-        pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(wanted.node.as_str())
-    });
+    let pod = context.world.agent_pod(wanted.node.as_str());
     let existing = context.world.slices.iter().find(|slice| is_owned(slice.as_ref(), replica_uid));
     match existing {
         // A slice's address type is immutable: one of the other family goes, and the next pass makes the new one.
@@ -93,10 +91,10 @@ pub(super) async fn set_endpoint(
             context.delete(&api, &slice.name_any(), &slice.uid().unwrap_or_default(), &version).await
         }
         Some(slice) => {
-            let patch = serde_json::json!({"endpoints": [endpoint(wanted, pod.map(AsRef::as_ref))], "ports": ports(wanted)});
+            let patch = serde_json::json!({"endpoints": [endpoint(wanted, pod)], "ports": ports(wanted)});
             context.patch(&api, &slice.name_any(), &slice.uid().unwrap_or_default(), patch).await
         }
-        None => match new_slice(replica, replica_uid, object, wanted, pod.map(AsRef::as_ref)) {
+        None => match new_slice(replica, replica_uid, object, wanted, pod) {
             Some(slice) => context.post(&api, &slice).await,
             None => Ok(None),
         },

@@ -2,36 +2,36 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kube::ResourceExt;
-use sparkherd_crds::{Condition, ConditionStatus, PoolKind as CrdPoolKind, SparkNode, find_condition};
+use sparkherd_crds::{
+    ConditionStatus, MEMORY_STARVED, PoolKind as CrdPoolKind, SparkNode, SparkNodeSpec, find_condition,
+};
 use sparkherd_footprint::Platform;
 use sparkherd_planner::{Node, NodeName, Pool, PoolKind, Store};
 
 use super::Context;
 use crate::world::World;
 
-/// Reason of an agent's `MemoryPressure` when available memory is below half the reserve, which calls for repair.
-const STARVED: &str = "BelowHalfReserve";
-
 pub(super) fn nodes(world: &World, context: &Context<'_>) -> BTreeMap<NodeName, Node> {
-    world
-        .nodes
-        .iter()
-        .map(|object| {
-            let name = NodeName::new(object.name_any());
-            let address = context.node_addresses.get(&name).copied().or_else(|| agent_address(world, &name));
-            let node = node(object, &name, address, context);
-            (name, node)
-        })
-        .collect()
+    let decoded = world.nodes.iter().map(|object| {
+        let name = NodeName::new(object.name_any());
+        let address = context.node_addresses.get(&name).copied().or_else(|| agent_address(world, &name));
+        let node = node(object, &name, address, context);
+        (name, node)
+    });
+    // One that this version cannot read is still there: what runs on it is not lost, and nothing new goes to it.
+    let undecodable = world.undecodable.iter().filter(|object| object.kind == "SparkNode").map(|object| {
+        let mut stand_in = SparkNode::new(&object.name, SparkNodeSpec::default());
+        stand_in.metadata.uid = Some(object.uid.clone());
+        let name = NodeName::new(&object.name);
+        let node = node(&stand_in, &name, None, context);
+        (name, node)
+    });
+    decoded.chain(undecodable).collect()
 }
 
 /// Address of the Pod that the agent of this node runs in.
 fn agent_address(world: &World, name: &NodeName) -> Option<IpAddr> {
-    let pod = world.agent_pods.iter().find(|pod| {
-        pod.metadata.deletion_timestamp.is_none()
-            && pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(name.as_str())
-    })?;
-    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+    world.agent_pod(name.as_str())?.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
 fn node(object: &SparkNode, name: &NodeName, address: Option<IpAddr>, context: &Context<'_>) -> Node {
@@ -47,7 +47,8 @@ fn node(object: &SparkNode, name: &NodeName, address: Option<IpAddr>, context: &
         reserve_bytes: pool.reserve_bytes,
     });
     let is = |type_: &str| find_condition(&status.conditions, type_).map(|condition| condition.status);
-    let pressure = find_condition(&status.conditions, "MemoryPressure");
+    let starved = find_condition(&status.conditions, MEMORY_STARVED)
+        .filter(|condition| condition.status == ConditionStatus::True);
     Node {
         uid: object.uid().unwrap_or_default(),
         labels: object.labels().clone(),
@@ -72,12 +73,6 @@ fn node(object: &SparkNode, name: &NodeName, address: Option<IpAddr>, context: &
             free_bytes: store.free_bytes,
             evictable_bytes: store.evictable_bytes,
         }),
-        starved_since: pressure
-            .filter(|condition| is_starved(condition))
-            .map(|condition| condition.last_transition_time.0),
+        starved_since: starved.map(|condition| condition.last_transition_time.0),
     }
-}
-
-fn is_starved(condition: &Condition) -> bool {
-    condition.status == ConditionStatus::True && condition.reason == STARVED
 }

@@ -58,6 +58,7 @@ pub fn run(source: &ConfigSource, fake: Option<Script>) -> u8 {
     let result = (|| {
         if supervised {
             binding::bind_to_parent()?;
+            binding::prefer_as_oom_victim();
         }
         live(config::read(source)?, fake, supervised, &events)
     })();

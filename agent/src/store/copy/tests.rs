@@ -22,12 +22,16 @@ fn whole_files_are_weights_until_they_change() {
     copy.inspected(first.clone(), InspectionOutcome::Inspection(inspection("d1")), moment(1));
     assert_eq!(
         (copy.due(Duration::from_secs(9999)), copy.weights("d1")),
-        (None, Weights::Ready { located: first })
+        (None, Weights::Ready { located: first.clone() })
     );
     let Weights::NotReady { reason, message } = copy.weights("another") else { panic!("ready") };
     assert_eq!(reason, Reason::ChecksumMismatch);
     assert!(message.contains("digest d1") && message.contains("was another"), "{message}");
 
+    copy.forget_look();
+    assert_eq!((copy.facts(), copy.due(Duration::from_secs(2))), (CopyFacts::Checking, None));
+    copy.looked(Ok(first), moment(2));
+    assert_eq!(copy.due(Duration::from_secs(2)), None, "unchanged files are not read again");
     let second = located(&root, "{ }");
     copy.looked(Ok(second.clone()), moment(2));
     assert_eq!((copy.facts(), copy.due(Duration::from_secs(2))), (CopyFacts::Checking, Some(&second)));
