@@ -10,7 +10,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
 use crate::engine::KillReason;
-use crate::supervise::{ProcessGroup, SpawnError, Spawner, child_environment};
+use crate::supervise::{ProcessGroup, SpawnError, Spawner};
 
 /// Reading headers takes milliseconds from a disk and seconds from a slow network mount.
 const TIME_LIMIT: Duration = Duration::from_mins(1);
@@ -50,7 +50,6 @@ impl Inspector {
     pub async fn inspect(&self, directory: &Path, root: &Path) -> Result<InspectionOutcome, InspectError> {
         let mut command = Command::new(&self.program);
         command.arg("inspect").arg(directory).arg("--root").arg(root);
-        command.env_clear().envs(child_environment());
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = self.spawner.spawn(command, None).await?;
         limit(child.id());

@@ -9,7 +9,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::mpsc;
 
 use super::lines::next_line;
-use super::{Ledger, ProcessGroup, SpawnError, Spawner, child_environment, config_fd};
+use super::{Ledger, ProcessGroup, SpawnError, Spawner, config_fd};
 use crate::engine::{EngineId, Exit, KillReason};
 use crate::wanted::ReplicaKey;
 
@@ -82,7 +82,6 @@ impl Supervisor {
         if let Some(script) = fake_script {
             command.arg("--fake").arg(script);
         }
-        command.env_clear().envs(child_environment());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = self.spawner.spawn(command, Some(config)).await?;
         let stdin = child.stdin.take().ok_or(SpawnError::NoPipe("stdin"))?;

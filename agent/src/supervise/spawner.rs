@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command};
@@ -41,11 +42,12 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread; it ends, and with it the children that asked for a death signal, when the last clone is dropped.
-    pub fn start() -> io::Result<Self> {
+    /// Starts the thread. Every child has this environment and no other. The thread ends, and with it the children that asked for a death signal, when the last clone is dropped.
+    pub fn start(environment: Vec<(OsString, OsString)>) -> io::Result<Self> {
         let (requests, received) = mpsc::channel::<Request>();
         thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for Request { mut command, inherited, reply } in received {
+                command.env_clear().envs(environment.iter().cloned());
                 let child = spawn(&mut command, inherited.as_ref());
                 // Closed before the next child is started.
                 drop(inherited);

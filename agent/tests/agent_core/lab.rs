@@ -37,6 +37,7 @@ impl Lab {
         let root = tempfile::tempdir().unwrap();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand_in/sparkherd");
         let config = AgentConfig {
+            environment: std::env::vars_os().collect(),
             node_name: "spark-1".to_owned(),
             program,
             store: root.path().join("store"),
