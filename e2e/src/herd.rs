@@ -112,10 +112,6 @@ impl Herd {
         Ok(fs::write(self.fake_engines.join(format!("{NAMESPACE}.{name}")), script)?)
     }
 
-    pub fn unfake(&self, name: &str) -> Result<()> {
-        Ok(fs::remove_file(self.fake_engines.join(format!("{NAMESPACE}.{name}")))?)
-    }
-
     /// `kubectl apply` of a deployment with this spec.
     pub fn apply(&self, name: &str, spec: &Value) -> Result<()> {
         let applied = self.lab.cluster.kubectl().apply(&deployment(name, spec))?;
@@ -181,11 +177,12 @@ impl Herd {
         self.until_endpoints(name, replicas).await
     }
 
-    /// Waits until exactly that many endpoints are published, all of them ready.
+    /// Waits until exactly that many endpoints are ready; gives these. One that is published and not ready gets no traffic.
     pub async fn until_endpoints(&self, name: &str, count: usize) -> Result<Vec<Endpoint>> {
         wait::until(&format!("{count} ready endpoints of {name}"), DEADLINE, async || {
-            let found = endpoints(&self.client, NAMESPACE, name).await?;
-            let is_so = found.len() == count && found.iter().all(|endpoint| endpoint.ready);
+            let mut found = endpoints(&self.client, NAMESPACE, name).await?;
+            found.retain(|endpoint| endpoint.ready);
+            let is_so = found.len() == count;
             Ok(if is_so { Seen::Done(found) } else { Seen::NotYet(format!("{found:?}")) })
         })
         .await
