@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,8 +49,8 @@ pub struct AgentConfig {
     pub engine_ports: PortRange,
     /// procfs of the host.
     pub proc_root: PathBuf,
-    /// The agent's own environment; its children see a few of its variables.
-    pub environment: Vec<(OsString, OsString)>,
+    /// All that engines and inspectors see of the environment: see [`crate::child_environment`].
+    pub child_environment: Vec<(OsString, OsString)>,
     /// Test hook: `DIR/<namespace>.<deployment>[.context-<tokens>]` is the script of a fake engine.
     pub fake_engines: Option<PathBuf>,
 }
@@ -122,7 +123,7 @@ impl Agent {
         let store_error = |source| AgentError::Store { path: config.store.clone(), source };
         let ledger = Ledger::open(&config.store, &own_proc).map_err(store_error)?;
         ledger.kill_survivors().map_err(store_error)?;
-        let spawner = Spawner::start(for_children(config.environment)).map_err(AgentError::Thread)?;
+        let spawner = Spawner::start(config.child_environment.clone()).map_err(AgentError::Thread)?;
         let (news_sender, news) = mpsc::channel(NEWS_MAX);
         let platform = platform();
         let default_reserve_bytes = crate::memory::default_reserve_bytes(probe.machine(), sample.total_bytes);

@@ -49,4 +49,5 @@ pub use memory::{MemoryProbe, MemorySample, ProbeError, default_reserve_bytes};
 pub use metrics::Metrics;
 pub use ports::{PortRange, PortRangeError};
 pub use source::{AgentLink, Desired, Observed, SourceLink, link};
+pub use supervise::child_environment;
 pub use wanted::{ModelKey, ReplicaKey};

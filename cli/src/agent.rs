@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sparkherd_agent::kubernetes::{self, Clients, Identity};
-use sparkherd_agent::{Agent, AgentConfig, PortRange, bind_admin, link};
+use sparkherd_agent::{Agent, AgentConfig, PortRange, bind_admin, child_environment, link};
 use sparkherd_crds::parse_quantity;
 
 use crate::cluster;
@@ -68,6 +68,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         fake_engines,
     } = args;
     let config = AgentConfig {
+        child_environment: child_environment(std::env::vars_os()),
         node_name: node_name.clone(),
         program: std::env::current_exe().context("cannot find this program")?,
         store,

@@ -84,6 +84,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
     };
     let engine_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let config = AgentConfig {
+        child_environment: sparkherd_agent::child_environment(std::env::vars_os()),
         node_name: NODE.to_owned(),
         program: std::env::current_exe().context("cannot find this program")?,
         store,

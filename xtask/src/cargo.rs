@@ -62,10 +62,15 @@ pub fn unit_test_targets() -> Result<Vec<String>> {
 }
 
 fn of_workspace(is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-    let packages = metadata()?.packages.into_iter().filter(|package| package.source.is_none() && is_wanted(&package.name));
+    let packages = metadata()?
+        .packages
+        .into_iter()
+        .filter(|package| package.source.is_none() && is_wanted(&package.name));
     let targets = packages.flat_map(|package| package.targets);
-    let mut names: Vec<String> =
-        targets.filter(|target| target.kind.iter().any(|kind| kind == "test")).map(|target| target.name).collect();
+    let mut names: Vec<String> = targets
+        .filter(|target| target.kind.iter().any(|kind| kind == "test"))
+        .map(|target| target.name)
+        .collect();
     names.sort();
     Ok(names)
 }

@@ -4,6 +4,6 @@ use std::ffi::OsString;
 const KEPT: [&str; 4] = ["PATH", "RUST_LOG", "RUST_BACKTRACE", "LD_LIBRARY_PATH"];
 
 /// The environment of every child, out of the agent's own.
-pub fn for_children(own: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    own.into_iter().filter(|(name, _)| KEPT.iter().any(|kept| name == kept)).collect()
+pub fn child_environment(own: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    own.filter(|(name, _)| KEPT.iter().any(|kept| name == kept)).collect()
 }

@@ -15,7 +15,7 @@ mod process_group;
 mod spawner;
 
 pub use engine_child::{EngineHandle, EngineNews, News, Supervisor};
-pub use environment::for_children;
+pub use environment::child_environment;
 pub use ledger::Ledger;
 pub use process_group::ProcessGroup;
 pub use spawner::{SpawnError, Spawner};

@@ -37,7 +37,7 @@ impl Lab {
         let root = tempfile::tempdir().unwrap();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand_in/sparkherd");
         let config = AgentConfig {
-            environment: std::env::vars_os().collect(),
+            child_environment: sparkherd_agent::child_environment(std::env::vars_os()),
             node_name: "spark-1".to_owned(),
             program,
             store: root.path().join("store"),
