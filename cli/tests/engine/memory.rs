@@ -71,7 +71,8 @@ async fn resident_memory_is_the_footprint_after_load_and_after_full_contexts() {
     }
     let refused_bytes = resident_bytes(engine.process());
     println!(
-        "footprint {footprint_bytes}, after load {loaded_bytes}, after full contexts {used_bytes} bytes"
+        "footprint {footprint_bytes} bytes; resident after load {loaded_bytes}, after full contexts {used_bytes}, after \
+         prompts far too long {refused_bytes}"
     );
     println!("{:?}", config.footprint.parts);
     for resident in [loaded_bytes, used_bytes, refused_bytes] {
