@@ -81,7 +81,11 @@ pub struct ModelDeploymentSpec {
     /// Cap on the whole footprint, bytes as a quantity; the KV pool gets what weights, workspace and runtime leave of it.
     /// Default: no cap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"))]
+    #[schemars(
+        with = "Option<String>",
+        length(max = 32),
+        regex(pattern = r"^[0-9]+(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")
+    )]
     pub memory: Option<Quantity>,
     /// Which Sparks may serve it. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]

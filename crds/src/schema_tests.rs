@@ -70,6 +70,8 @@ fn every_string_list_and_map_is_bounded() {
                     Some("array") => "maxItems",
                     Some("string") if field["enum"].is_null() && field["format"].is_null() => "maxLength",
                     Some("object") if field["additionalProperties"].is_object() => "maxProperties",
+                    // A schema without a type takes anything.
+                    None => "type",
                     _ => return,
                 };
                 if field[limit].is_null() {

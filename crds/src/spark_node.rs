@@ -50,7 +50,11 @@ pub struct SparkNodeSpec {
     pub drain: Option<bool>,
     /// Bytes kept for the host, as a quantity. Default: 10Gi on a GB10, elsewhere the larger of 1Gi and 10 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32), regex(pattern = r"^[0-9]+(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"))]
+    #[schemars(
+        with = "Option<String>",
+        length(max = 32),
+        regex(pattern = r"^[0-9]+(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$")
+    )]
     pub reserve: Option<Quantity>,
 }
 

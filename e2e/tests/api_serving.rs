@@ -281,6 +281,7 @@ fn invalid_specs_are_refused(herd: &Herd) -> Result<()> {
             json!({"model": model, "context": 512, "kvCache": {"tokens": 256}}),
             "kvCache.tokens must be at least context",
         ),
+        ("a", json!({"model": model, "memory": "12 GB"}), "spec.memory in body should match"),
         ("a", json!({"replicas": 1}), "spec.model: Required value"),
         ("a", json!({"model": model, "contxt": 512}), "contxt"),
     ] {

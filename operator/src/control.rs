@@ -224,7 +224,12 @@ impl Control {
             }
             match apply::apply(&apply, action).await {
                 Ok(written) => {
-                    info!(kind = action.kind(), deployments = ?deployments, changed = written.is_some(), "action");
+                    info!(
+                        kind = action.kind(),
+                        deployments = names(&deployments),
+                        changed = written.is_some(),
+                        "action"
+                    );
                     done.extend(deployments);
                     if let Some(written) = written {
                         self.metrics.saw_action(action.kind());
@@ -232,7 +237,7 @@ impl Control {
                     }
                 }
                 Err(error) => {
-                    error!(kind = action.kind(), deployments = ?deployments, %error, "action failed");
+                    error!(kind = action.kind(), deployments = names(&deployments), %error, "action failed");
                     failed.extend(deployments);
                 }
             }
@@ -304,6 +309,11 @@ impl Control {
         let fraction = f64::from((self.clock)().subsec_nanosecond().unsigned_abs()) / 1e9;
         delay.mul_f64(fraction / 4.0)
     }
+}
+
+/// For a log line.
+fn names(deployments: &BTreeSet<sparkherd_planner::DeploymentId>) -> String {
+    deployments.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Hashes of the lab's keys: one a line. A line that is no hash lets nobody in.

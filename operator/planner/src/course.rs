@@ -73,8 +73,14 @@ pub(crate) fn course<'a>(snapshot: &Snapshot, members: &[Member<'a>], wanted: &s
 pub(crate) fn fallback_of<'a>(members: &[Member<'a>], failing: &Member<'a>) -> Option<Member<'a>> {
     fallback(members, &failing.replica.revision, |member| {
         let (older, younger) = (member.replica.created_at, failing.replica.created_at);
-        older < younger || (older == younger && has_failed(failing.replica))
+        // Creation is stamped in whole seconds: of two of one second the one whose engine broke is the later try.
+        older < younger || (older == younger && has_broken(failing.replica))
     })
+}
+
+/// Whether an engine of its current attempt crashed or was refused.
+fn has_broken(replica: &Replica) -> bool {
+    is_current(replica) && (replica.status.failures > 0 || replica.status.refusal.is_some())
 }
 
 /// The record to return to: one stopped for the swap before one that serves; of the stopped the oldest, which worked
@@ -162,6 +168,24 @@ mod tests {
         }
         let refusal = Refusal { message: "no".into(), at: at(0), allocatable_bytes: 0 };
         assert!(!has_grown(None, &refusal));
+    }
+
+    #[test]
+    fn an_edit_within_the_second_of_creation_has_something_to_return_to() {
+        let member = |revision: &str, failures: u32| {
+            let mut replica = replica(1, 0);
+            (replica.revision, replica.status.failures) = (revision.into(), failures);
+            (ReplicaId::new("lab", revision), replica)
+        };
+        for (failures, expected) in [(1, Some("old")), (0, None)] {
+            let made = [member("old", 0), member("wanted", failures)];
+            let members: Vec<Member<'_>> = made
+                .iter()
+                .map(|(id, replica)| Member { id, replica, phase: Phase::Late, is_misplaced: false })
+                .collect();
+            let fallback = fallback_of(&members, &members[1]);
+            assert_eq!(fallback.map(|to| to.replica.revision.as_str()), expected, "{failures} failures");
+        }
     }
 
     /// `(revision, created at, run)` in, the course out: `forward`, or what it returns to.

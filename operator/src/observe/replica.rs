@@ -79,12 +79,18 @@ fn replica(object: &ModelReplica, endpoint: Option<Endpoint>) -> Replica {
         drain_seconds: spec.drain_seconds,
         access: Access { anonymous: spec.access.anonymous, key_hashes: spec.access.key_hashes.clone() },
         served_names: spec.served_names.clone(),
-        status: object.status.clone().map(status).unwrap_or_default(),
+        status: object
+            .status
+            .clone()
+            .map(|reported| status(reported, object.metadata.generation))
+            .unwrap_or_default(),
         endpoint,
     }
 }
 
-fn status(status: ModelReplicaStatus) -> ReplicaStatus {
+fn status(status: ModelReplicaStatus, generation: Option<i64>) -> ReplicaStatus {
+    // Stopping and deleting both raise the generation: a `Released` of before says nothing of the engine that ran since.
+    let is_about_now = status.observed_generation >= generation;
     let reported = |type_: &str| find_condition(&status.conditions, type_).map(reported);
     ReplicaStatus {
         attempt: status.attempt,
@@ -92,7 +98,7 @@ fn status(status: ModelReplicaStatus) -> ReplicaStatus {
         weights_ready: reported("WeightsReady"),
         loaded: reported("Loaded"),
         ready: reported("Ready"),
-        released: reported("Released"),
+        released: reported("Released").filter(|_| is_about_now),
         agent_incarnation: status.agent_incarnation,
         endpoint_port: status.endpoint_port,
         failures: status.failures,
@@ -118,5 +124,26 @@ fn reported(condition: &Condition) -> Reported {
         reason: condition.reason.clone(),
         message: condition.message.clone(),
         since: condition.last_transition_time.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_counts_for_the_stop_it_was_said_of() {
+        let reported = |observed: i64| -> ReplicaStatus {
+            let value = serde_json::json!({
+                "observedGeneration": observed, "attempt": 1,
+                "conditions": [{
+                    "type": "Released", "status": "True", "reason": "Draining", "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }],
+            });
+            status(serde_json::from_value(value).unwrap(), Some(3))
+        };
+        assert!(reported(3).released.is_some());
+        assert!(reported(2).released.is_none());
     }
 }
