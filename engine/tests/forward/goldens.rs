@@ -19,6 +19,8 @@ const BOUND_BF16: f32 = 2e-2;
 
 #[derive(Deserialize)]
 struct Golden {
+    /// Directory of the checkpoint, from the root of the repository.
+    checkpoint: PathBuf,
     cases: Vec<Case>,
 }
 
@@ -34,8 +36,8 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("goldens")
 }
 
-fn load(checkpoint: &str, kv_dtype: KvDtype, backend: BackendChoice) -> LoadedModel {
-    let directory = goldens().join(checkpoint);
+fn load(checkpoint: &Path, kv_dtype: KvDtype, backend: BackendChoice) -> LoadedModel {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(checkpoint);
     session::load(&session::config(&directory, backend, kv_dtype, 1)).unwrap()
 }
 
@@ -44,7 +46,7 @@ fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, bound: f32, backe
         serde_json::from_slice(&fs::read(goldens().join(format!("{checkpoint}.json"))).unwrap()).unwrap();
     let stored = fs::read(goldens().join(format!("{checkpoint}.safetensors"))).unwrap();
     let stored = SafeTensors::deserialize(&stored).unwrap();
-    let mut model = load(checkpoint, kv_dtype, backend);
+    let mut model = load(&golden.checkpoint, kv_dtype, backend);
     for case in &golden.cases {
         let rows: Vec<f32> = stored
             .tensor(&format!("{}.{variant}", case.name))
@@ -107,4 +109,9 @@ fn tied_f16_matches_transformers() {
 #[test]
 fn untied_f32_with_default_head_size_matches_transformers() {
     compare_all("tiny-untied-f32");
+}
+
+#[test]
+fn the_demo_model_matches_transformers() {
+    compare_all("ask-sparkherd");
 }

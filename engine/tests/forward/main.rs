@@ -4,6 +4,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "the sizes of these cases are small")]
 
 mod checkpoint;
+mod demo_model;
 mod goldens;
 mod independence;
 mod llama;
