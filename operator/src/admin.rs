@@ -35,11 +35,8 @@ impl Admin {
 
     /// Serves until the future is dropped.
     pub(crate) async fn serve(self, listener: tokio::net::TcpListener) {
-        let (health, ready, plan, metrics) = (self.clone(), self.clone(), self.clone(), self);
-        let health = warp::path!("healthz").map(move || {
-            let Admin { ready: _, plan: _, metrics: _ } = &health;
-            response(StatusCode::OK, "text/plain", b"ok\n".to_vec())
-        });
+        let (ready, plan, metrics) = (self.clone(), self.clone(), self);
+        let health = warp::path!("healthz").map(|| response(StatusCode::OK, "text/plain", b"ok\n".to_vec()));
         let ready = warp::path!("readyz").map(move || {
             if ready.ready.load(Ordering::Acquire) {
                 response(StatusCode::OK, "text/plain", b"ok\n".to_vec())
