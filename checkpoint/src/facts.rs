@@ -53,9 +53,9 @@ impl Facts {
         let claimed = index.claim(config)?;
         let mut parameters = 0;
         let mut weight_bytes = 0;
-        let mut bytes_by_dtype = [(Dtype::F32, 0), (Dtype::F16, 0), (Dtype::Bf16, 0)];
+        let mut bytes_by_dtype = Dtype::ALL.map(|dtype| (dtype, 0));
         for tensor in claimed.iter().map(|claimed| claimed.tensor) {
-            parameters += tensor.bytes / tensor.dtype.bytes();
+            parameters += tensor.bytes / tensor.dtype.block_bytes() * tensor.dtype.block_elements();
             weight_bytes += tensor.bytes.next_multiple_of(TENSOR_ALIGNMENT_BYTES);
             for (dtype, bytes) in &mut bytes_by_dtype {
                 *bytes += if *dtype == tensor.dtype { tensor.bytes } else { 0 };

@@ -197,7 +197,7 @@ fn tensor(
     let bytes = entry
         .shape
         .iter()
-        .try_fold(dtype.bytes(), |product, size| product.checked_mul(*size))
+        .try_fold(dtype.block_bytes(), |product, size| product.checked_mul(*size))
         .filter(|bytes| end.checked_sub(begin) == Some(*bytes))
         .ok_or_else(wrong_length)?;
     let offset_bytes = data_start.checked_add(begin).ok_or_else(wrong_length)?;

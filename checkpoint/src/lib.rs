@@ -26,7 +26,7 @@ mod rope;
 
 pub use claim::{ClaimError, ClaimedTensor, ExpectedTensor, expected_tensors};
 pub use config::{ConfigError, ModelConfig};
-pub use dtype::Dtype;
+pub use dtype::{Dtype, RowError};
 pub use facts::{Architecture, Facts, TENSOR_ALIGNMENT_BYTES};
 pub use generation::GenerationConfig;
 pub use header::{HEADER_BYTES_MAX, HEADER_LENGTH_BYTES, HeaderError, Shard, Tensor, header_bytes};

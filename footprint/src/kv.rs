@@ -20,9 +20,10 @@ pub fn kv_bytes_per_token(facts: &Facts, kv_dtype: KvDtype) -> Result<u64, Footp
 /// A BF16 checkpoint was trained with keys and values rounded to BF16, so storing them so loses nothing the model
 /// relied on and halves the pool. BF16 has 8 bits of significand against F16's 11 and F32's 24: for those checkpoints
 /// BF16 would add an error that their own arithmetic does not have, so the pool stays in F32, the type the CPU computes in.
+/// Block formats have coarser steps in every weight than BF16 adds to keys and values.
 pub const fn kv_dtype_auto(dtype: Dtype) -> KvDtype {
     match dtype {
-        Dtype::Bf16 => KvDtype::Bf16,
+        Dtype::Bf16 | Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4K | Dtype::Q6K => KvDtype::Bf16,
         Dtype::F32 | Dtype::F16 => KvDtype::F32,
     }
 }

@@ -187,7 +187,7 @@ fn assert_consistent(file: &[u8], shard: Shard) -> Result<(), TestCaseError> {
     let index = TensorIndex::new(vec![shard], None).expect("names are unique");
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for (_, tensor) in index.iter() {
-        prop_assert_eq!(tensor.shape.iter().product::<u64>() * tensor.dtype.bytes(), tensor.bytes);
+        prop_assert_eq!(tensor.shape.iter().product::<u64>() * tensor.dtype.block_bytes(), tensor.bytes);
         ranges.push((tensor.offset_bytes, tensor.offset_bytes + tensor.bytes));
     }
     ranges.sort_unstable();

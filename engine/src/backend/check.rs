@@ -6,7 +6,7 @@ use sparkherd_footprint::BLOCK_TOKENS;
 
 use super::{
     Activation, Add, AddRmsNorm, Attention, BackendError, Embed, GatherRows, KvShape, KvWrite, Linear,
-    RmsNorm, Rope, SiluMultiply, Weight, arena::Arena,
+    RmsNorm, Rope, SiluMultiply, Weight, arena::Arena, blocks::element,
 };
 
 /// A weight's values in their stored type.
@@ -15,6 +15,8 @@ pub(super) enum WeightValues<'a> {
     F32(&'a [f32]),
     F16(&'a [f16]),
     Bf16(&'a [bf16]),
+    /// Of one of the block formats, row after row.
+    Blocks(Dtype, &'a [u8]),
 }
 
 impl<'a> WeightValues<'a> {
@@ -31,6 +33,14 @@ impl<'a> WeightValues<'a> {
             Dtype::F32 => slice(arena.as_slice::<f32>(), weight).map(Self::F32),
             Dtype::F16 => slice(arena.as_slice::<f16>(), weight).map(Self::F16),
             Dtype::Bf16 => slice(arena.as_slice::<bf16>(), weight).map(Self::Bf16),
+            Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4K | Dtype::Q6K => {
+                let row_bytes = weight.dtype.row_bytes(weight.columns as u64);
+                let row_bytes = row_bytes.map_err(|source| BackendError::Row { operation, source })?;
+                let bytes = usize::try_from(row_bytes).ok().and_then(|bytes| bytes.checked_mul(weight.rows));
+                let end = bytes.and_then(|bytes| weight.offset_bytes.checked_add(bytes));
+                end.and_then(|end| arena.as_slice::<u8>().get(weight.offset_bytes..end))
+                    .map(|bytes| Self::Blocks(weight.dtype, bytes))
+            }
         }
         .ok_or(BackendError::Weight {
             operation,
@@ -47,6 +57,7 @@ impl<'a> WeightValues<'a> {
             Self::F32(values) => values[index],
             Self::F16(values) => values[index].to_f32(),
             Self::Bf16(values) => values[index].to_f32(),
+            Self::Blocks(dtype, bytes) => element(*dtype, bytes, index),
         }
     }
 }

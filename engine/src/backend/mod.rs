@@ -9,6 +9,7 @@
 //! place in them, so the same model code drives host and device memory. Shapes are checked before anything is computed.
 
 pub mod arena;
+pub mod blocks;
 mod check;
 pub mod cpu;
 mod kv_view;
@@ -16,6 +17,7 @@ mod operands;
 mod operations;
 pub mod oracle;
 
+use sparkherd_checkpoint::RowError;
 use thiserror::Error;
 
 pub use operands::{Activation, KvShape, SequenceRows, Weight};
@@ -35,6 +37,8 @@ pub enum BackendError {
         "{operation}: weight of {rows} × {columns} at byte {offset_bytes} leaves the arena of {arena_bytes} bytes"
     )]
     Weight { operation: &'static str, rows: usize, columns: usize, offset_bytes: usize, arena_bytes: usize },
+    #[error("{operation}: {source}")]
+    Row { operation: &'static str, source: RowError },
     #[error("{operation}: operands overlap or leave the arena of {elements} elements")]
     Overlap { operation: &'static str, elements: usize },
     #[error("keys and values as {0} are not supported on the CPU")]

@@ -30,7 +30,8 @@ impl Case {
         let mut offset_bytes = 0;
         for (dtype, rows, columns) in &self.weights {
             weights.push(Weight { offset_bytes, dtype: *dtype, rows: *rows, columns: *columns });
-            offset_bytes += (rows * columns * dtype.bytes() as usize).next_multiple_of(256);
+            let row_bytes = dtype.row_bytes(*columns as u64).unwrap() as usize;
+            offset_bytes += (rows * row_bytes).next_multiple_of(256);
         }
         let mut arena = Arena::map(offset_bytes).unwrap();
         for weight in &weights {
@@ -70,10 +71,33 @@ fn store(arena: &mut Arena, weight: Weight, values: &[f32]) {
                 *to = bf16::from_f32(*value);
             }
         }
+        Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4K | Dtype::Q6K => store_blocks(arena, weight, values),
+    }
+}
+
+/// Any bytes are valid numbers of a block format; only its f16 scales are given sensible values.
+fn store_blocks(arena: &mut Arena, weight: Weight, values: &[f32]) {
+    let (elements, bytes) = (weight.dtype.block_elements() as usize, weight.dtype.block_bytes() as usize);
+    let blocks = arena.as_mut_slice::<u8>()[weight.offset_bytes..].chunks_exact_mut(bytes);
+    for (block, values) in blocks.zip(values.chunks_exact(elements)) {
+        for (byte, value) in block.iter_mut().zip(values) {
+            *byte = (value.to_bits() >> 8) as u8;
+        }
+        // Products of some size 1, whatever the range of the format's own numbers.
+        let (scale_places, range): (&[usize], f32) = match weight.dtype {
+            Dtype::Q8_0 => (&[0], 128.0),
+            Dtype::Q4_0 => (&[0], 8.0),
+            Dtype::Q4K => (&[0, 2], 64.0 * 16.0),
+            _ => (&[208], 32.0 * 128.0),
+        };
+        for (place, value) in scale_places.iter().zip(values) {
+            block[*place..*place + 2].copy_from_slice(&f16::from_f32(value / range).to_le_bytes());
+        }
     }
 }
 
 const NO_KV: KvShape = KvShape { layers: 0, blocks: 0, kv_heads: 0, head_dim: 0, dtype: KvDtype::F32 };
+const BLOCK_DTYPES: [Dtype; 4] = [Dtype::Q8_0, Dtype::Q4_0, Dtype::Q4K, Dtype::Q6K];
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 
 /// All cases.
@@ -86,12 +110,16 @@ pub(crate) fn all() -> Vec<Case> {
         cases.extend(DTYPES.map(|dtype| linear(dtype, rows, inputs, outputs)));
     }
     cases.push(linear(Dtype::Bf16, 200, 900, 110));
+    for (rows, inputs, outputs) in [(1, 256, 1), (2, 512, 33), (9, 768, 50), (21, 256, 5)] {
+        cases.extend(BLOCK_DTYPES.map(|dtype| linear(dtype, rows, inputs, outputs)));
+    }
     for (rows, width) in [(1, 1), (3, 100), (40, 640)] {
         cases.extend(DTYPES.map(|dtype| rms_norm(dtype, rows, width)));
         cases.push(add_rms_norm(rows, width));
         cases.push(silu_multiply(rows, width));
     }
-    cases.extend(DTYPES.map(embed));
+    cases.extend(DTYPES.map(|dtype| embed(dtype, 21)));
+    cases.extend(BLOCK_DTYPES.map(|dtype| embed(dtype, 512)));
     cases.push(gather_and_add());
     for (heads, head_dim) in [(1, 2), (3, 20), (2, 128)] {
         cases.push(rope(heads, head_dim));
@@ -165,8 +193,8 @@ fn silu_multiply(rows: usize, width: usize) -> Case {
     )
 }
 
-fn embed(dtype: Dtype) -> Case {
-    case(format!("embed {dtype:?}"), vec![(dtype, 9, 21)], vec![(3, 21)], |backend, weights, at| {
+fn embed(dtype: Dtype, width: usize) -> Case {
+    case(format!("embed {dtype:?}"), vec![(dtype, 9, width)], vec![(3, width)], |backend, weights, at| {
         backend.embed(Embed { tokens: &[8, 0, 8], table: weights[0], out: at[0] })?;
         Ok(vec![at[0]])
     })

@@ -38,7 +38,29 @@ pub(super) fn linear(
         WeightValues::F32(weight) => product(path, pool, x, weight, inputs, out),
         WeightValues::F16(weight) => product(path, pool, x, weight, inputs, out),
         WeightValues::Bf16(weight) => product(path, pool, x, weight, inputs, out),
+        WeightValues::Blocks(..) => blocks(pool, x, weight, inputs, out),
     }
+}
+
+/// Of a block format: each value is widened where it is used.
+fn blocks(
+    pool: &mut Pool,
+    x: &[f32],
+    weight: WeightValues<'_>,
+    inputs: usize,
+    out: &mut [f32],
+) -> Result<(), BackendError> {
+    let outputs = out.len() / (x.len() / inputs);
+    let out = SharedSlice::new(out);
+    pool.run(outputs, &|output| {
+        for (row, x) in x.chunks_exact(inputs).enumerate() {
+            let sum = (0..inputs).map(|k| x[k] * weight.at(output * inputs + k)).sum();
+            let at = row * outputs + output;
+            // SAFETY: a column belongs to one piece.
+            let out = unsafe { out.range(at..at + 1) };
+            out.fill(sum);
+        }
+    })
 }
 
 fn product<W: Element>(

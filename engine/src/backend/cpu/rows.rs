@@ -101,6 +101,9 @@ impl Kernel for Row<'_> {
             WeightValues::Bf16(weight) => {
                 pairs.zip(weight).for_each(|((out, x), w)| *out = x * scale * w.to_f32());
             }
+            WeightValues::Blocks(..) => pairs
+                .enumerate()
+                .for_each(|(column, (out, x))| *out = x * scale * self.normalise.weight.at(column)),
         }
     }
 }
