@@ -1,6 +1,7 @@
 //! The binary `sparkherd`: arguments and wiring only.
 
 mod agent;
+mod bench;
 mod cluster;
 mod crds;
 mod engine;
@@ -23,6 +24,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Agent(agent::AgentArgs),
+    Bench(bench::BenchArgs),
     Operator(operator::OperatorArgs),
     Serve(serve::ServeArgs),
     Crds(crds::CrdsArgs),
@@ -41,6 +43,7 @@ fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     match command {
         Command::Agent(args) => agent::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Operator(args) => operator::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(&args),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
 
+mod bench_serve;
 mod checkpoint;
 mod child;
 mod harness;

@@ -1,0 +1,22 @@
+//! `sparkherd bench`: measurements that anybody can repeat.
+
+mod serve;
+
+/// Measure an engine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Serve(serve::ServeArgs),
+}
+
+pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
+    let BenchArgs { what } = args;
+    match what {
+        What::Serve(args) => serve::run(args),
+    }
+}
