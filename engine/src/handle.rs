@@ -3,7 +3,6 @@
 //! Nothing here waits for the worker: a submission is checked, counted and sent; statistics are read from atomics.
 
 use std::{
-    hash::BuildHasher,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, channel},
@@ -15,8 +14,10 @@ use thiserror::Error;
 
 use crate::{
     batch::ForwardPass,
-    output::Output,
-    request::{Generation, GenerationRequest, ValidRequest},
+    clock::Clock,
+    limits::EngineLimits,
+    request::{Caller, SubmitError},
+    reservation::{Message, Reservation},
     shared::Shared,
     stats::EngineStats,
     text::Text,
@@ -32,19 +33,6 @@ pub struct ModelInfo {
     pub has_chat_template: bool,
 }
 
-/// What the engine was loaded for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EngineLimits {
-    /// Tokens one sequence may hold, prompt and answer together.
-    pub context: u32,
-    /// Blocks of [`sparkherd_footprint::BLOCK_TOKENS`] tokens in the KV pool.
-    pub kv_blocks: u32,
-    /// Rows of the embedding; every prompt token is below it.
-    pub vocab_size: u32,
-    /// Requests that may wait beside the `ForwardPass::sequences_max` that run.
-    pub queue_requests: u32,
-}
-
 #[derive(Debug, Error)]
 pub enum StartError {
     #[error("{name} is {value}, must be at least {least}")]
@@ -53,29 +41,18 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum SubmitError {
-    #[error("prompt is empty")]
-    EmptyPrompt,
-    #[error("prompt of {prompt_tokens} tokens leaves no room for an answer in the context of {context}")]
-    PromptTooLong { prompt_tokens: usize, context: u32 },
-    #[error("token {token} is not below the vocabulary size {vocab_size}")]
-    UnknownToken { token: u32, vocab_size: u32 },
-    #[error("{name} is {value}, must be {allowed}")]
-    OutOfRange { name: &'static str, value: String, allowed: &'static str },
-    #[error("queue is full: {waiting} requests wait")]
-    QueueFull { waiting: u32 },
-    #[error("engine is draining")]
-    Draining,
-    #[error("engine has stopped")]
-    Stopped,
-}
-
-/// What the worker is told.
-#[derive(Debug)]
-pub(crate) enum Message {
-    Submit(Box<(ValidRequest, Output)>),
-    Stop,
+impl ModelInfo {
+    /// Refuses tokens the model has no embedding of.
+    pub(crate) fn check_tokens<'a>(
+        &self,
+        tokens: impl IntoIterator<Item = &'a u32>,
+    ) -> Result<(), SubmitError> {
+        let vocab_size = self.vocab_size;
+        match tokens.into_iter().find(|token| **token >= vocab_size) {
+            Some(&token) => Err(SubmitError::UnknownToken { token, vocab_size }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Starts engines.
@@ -89,6 +66,7 @@ impl Engine {
         forward: Box<dyn ForwardPass>,
         text: Text,
         limits: EngineLimits,
+        clock: Clock,
     ) -> Result<(EngineHandle, JoinHandle<()>), StartError> {
         let sequences_max = u32::try_from(forward.sequences_max()).unwrap_or(u32::MAX);
         // A context of 2 is one token of prompt and one of answer.
@@ -103,7 +81,7 @@ impl Engine {
         if let Some((name, value, least)) = sizes.into_iter().find(|(_, value, least)| value < least) {
             return Err(StartError::TooSmall { name, value, least });
         }
-        let shared = Arc::new(Shared::new(text, limits, sequences_max));
+        let shared = Arc::new(Shared::new(text, limits, sequences_max, clock));
         let (inbox, messages): (Sender<Message>, Receiver<Message>) = channel();
         let worker = Worker::new(forward, Arc::clone(&shared), messages);
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || worker.run())?;
@@ -127,17 +105,11 @@ impl EngineHandle {
         &self.shared.text
     }
 
-    /// Accepts a request, or says why not. An accepted one ends in exactly one `Finished` or `Failed` (I19).
-    ///
-    /// A request without a seed gets a random one.
-    pub fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        let random_seed = std::hash::RandomState::new().hash_one(());
-        let request = request.validate(&self.shared.info, random_seed)?;
-        let place = Shared::take_place(&self.shared)?;
-        let prompt_tokens = request.usage.prompt_tokens;
-        let (output, events) = Output::new(place, &self.shared.text, &request);
-        self.inbox.send(Message::Submit(Box::new((request, output)))).map_err(|_| SubmitError::Stopped)?;
-        Ok(Generation { prompt_tokens, events })
+    /// Counts a place for one request, before it is tokenised: that there is no room, that the client has its share, or
+    /// that the engine drains is said here.
+    pub fn reserve(&self, caller: &Caller) -> Result<Reservation, SubmitError> {
+        let place = Shared::take_place(&self.shared, caller.client)?;
+        Ok(Reservation { place, caller: *caller, inbox: self.inbox.clone() })
     }
 
     pub fn stats(&self) -> EngineStats {

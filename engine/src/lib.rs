@@ -6,15 +6,19 @@
 //!              └ text: encode, template          kv pool     Batch        logits ─► Generation (a stream of events)
 //! ```
 
+mod admission;
 pub mod backend;
 pub mod batch;
+mod clock;
 pub mod handle;
 pub mod kv;
 pub mod layers;
+mod limits;
 pub mod load;
 pub mod model;
 mod output;
 pub mod request;
+mod reservation;
 pub mod sample;
 pub mod schedule;
 mod shared;
@@ -23,11 +27,16 @@ pub mod text;
 pub mod weights;
 mod worker;
 
+pub use admission::QueueLimits;
 pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Logits};
-pub use handle::{Engine, EngineHandle, EngineLimits, ModelInfo, StartError, SubmitError};
+pub use clock::Clock;
+pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
+pub use limits::EngineLimits;
 pub use load::{BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedModel, load_model};
 pub use request::{
-    FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, Sampling, Usage,
+    Caller, ClientKey, Ends, FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest,
+    LogprobOptions, Piece, Priority, SampledToken, Sampling, SubmitError, TimeoutPhase, TokenLogprob, Usage,
 };
+pub use reservation::Reservation;
 pub use stats::EngineStats;
 pub use text::{ChatPrompt, TemplateError, Text, TextError};

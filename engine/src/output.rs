@@ -1,9 +1,11 @@
 //! The way from one request's tokens to its reader.
 
+use std::collections::VecDeque;
+
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{
-    request::{FinishReason, GenerationError, GenerationEvent, Usage, ValidRequest},
+    request::{FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, Usage, ValidRequest},
     shared::Place,
     text::{Detokenizer, StopMatcher, Text, TextError},
 };
@@ -19,6 +21,7 @@ pub(crate) struct Output {
     open: Option<Open>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
+    withheld: Withheld,
 }
 
 #[derive(Debug)]
@@ -27,24 +30,26 @@ struct Open {
     sender: Sender<GenerationEvent>,
 }
 
-/// Why no more tokens are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    StopString,
-    StopToken,
-    Length,
+/// Tokens whose text is not out. Places in the text are counted in bytes from its beginning.
+#[derive(Debug, Default)]
+struct Withheld {
+    /// Each with the place its text ends at, or that of the next byte where none has come of it yet.
+    tokens: VecDeque<(SampledToken, usize)>,
+    /// Where the text known so far ends.
+    known: usize,
+    /// Where the text sent so far ends.
+    sent: usize,
+    /// Where that of the last token sent ends.
+    last_end: usize,
 }
 
 impl Output {
-    pub(crate) fn new(
-        place: Place,
-        text: &Text,
-        request: &ValidRequest,
-    ) -> (Self, Receiver<GenerationEvent>) {
+    pub(crate) fn new(place: Place, request: &ValidRequest) -> (Self, Receiver<GenerationEvent>) {
         let (sender, events) = channel(EVENTS_MAX + 1);
-        let detokenizer = Detokenizer::new(text);
-        let stops = StopMatcher::new(request.stop.clone());
-        (Self { open: Some(Open { place, sender }), detokenizer, stops }, events)
+        let detokenizer = Detokenizer::new(&place.shared().text, request.skip_special_tokens);
+        let stops = StopMatcher::new(request.ends.stop.clone());
+        let withheld = Withheld::default();
+        (Self { open: Some(Open { place, sender }), detokenizer, stops, withheld }, events)
     }
 
     /// Whether nobody reads any more.
@@ -52,17 +57,40 @@ impl Output {
         self.open.as_ref().is_none_or(|open| open.sender.is_closed())
     }
 
-    /// Sends the text that is sure with this token. Tells whether a stop string ended it.
-    pub(crate) fn push(&mut self, text: &Text, token: u32) -> Result<bool, GenerationError> {
-        let piece = self.detokenizer.push(text, token).map_err(|error| undecodable(&error))?;
+    /// The prompt is computed: it does not count as waiting any more.
+    pub(crate) fn prompt_computed(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.place.remove_prompt();
+        }
+    }
+
+    /// Sends the text that is sure with this token. Tells whether a stop string ended it; none is looked for in text that
+    /// comes while `may_stop` is false.
+    pub(crate) fn push(
+        &mut self,
+        text: &Text,
+        token: SampledToken,
+        may_stop: bool,
+    ) -> Result<bool, GenerationError> {
+        let piece = self.detokenizer.push(text, token.token).map_err(|error| undecodable(&error))?;
+        self.withheld.push(token, piece.len());
+        if !may_stop {
+            let tokens = self.withheld.take_sure(piece.len());
+            self.send(Piece { text: piece, tokens })?;
+            return Ok(false);
+        }
         let sure = self.stops.push(&piece);
-        self.send(sure.text)?;
+        let mut tokens = self.withheld.take_sure(sure.text.len());
+        if sure.stopped {
+            tokens.extend(self.withheld.take_begun());
+        }
+        self.send(Piece { text: sure.text, tokens })?;
         Ok(sure.stopped)
     }
 
     /// Sends what is left and the last event.
-    pub(crate) fn finish(mut self, text: &Text, end: End, usage: Usage) {
-        let event = match self.flush(text, end) {
+    pub(crate) fn finish(mut self, text: &Text, reason: FinishReason, usage: Usage) {
+        let event = match self.flush(text, reason) {
             Ok(reason) => GenerationEvent::Finished { reason, usage },
             Err(error) => GenerationEvent::Failed(error),
         };
@@ -74,26 +102,30 @@ impl Output {
     }
 
     /// Sends the text that was withheld, now that no token follows; a stop string may still be in it.
-    fn flush(&mut self, text: &Text, end: End) -> Result<FinishReason, GenerationError> {
-        if end == End::StopString {
-            return Ok(FinishReason::Stop);
+    fn flush(&mut self, text: &Text, reason: FinishReason) -> Result<FinishReason, GenerationError> {
+        if reason == FinishReason::StopString {
+            return Ok(reason);
         }
         let piece = self.detokenizer.finish(text).map_err(|error| undecodable(&error))?;
+        self.withheld.known += piece.len();
         let sure = self.stops.push(&piece);
-        let rest = self.stops.finish();
-        self.send(sure.text + &rest)?;
-        Ok(if sure.stopped || end == End::StopToken { FinishReason::Stop } else { FinishReason::Length })
+        let rest = sure.text + &self.stops.finish();
+        let mut tokens = self.withheld.take_sure(rest.len());
+        tokens.extend(if sure.stopped { self.withheld.take_begun() } else { self.withheld.take_all() });
+        self.send(Piece { text: rest, tokens })?;
+        Ok(if sure.stopped { FinishReason::StopString } else { reason })
     }
 
-    fn send(&self, text: String) -> Result<(), GenerationError> {
-        let Some(Open { sender, .. }) = self.open.as_ref().filter(|_| !text.is_empty()) else {
+    fn send(&self, piece: Piece) -> Result<(), GenerationError> {
+        let says_something = !piece.text.is_empty() || !piece.tokens.is_empty();
+        let Some(Open { sender, .. }) = self.open.as_ref().filter(|_| says_something) else {
             return Ok(());
         };
         if sender.capacity() <= 1 && !sender.is_closed() {
             return Err(GenerationError::SlowReader { events: EVENTS_MAX });
         }
         // Fails only if the reader is gone, and then nobody misses it.
-        let _ = sender.try_send(GenerationEvent::Text(text));
+        let _ = sender.try_send(GenerationEvent::Text(piece));
         Ok(())
     }
 
@@ -112,6 +144,45 @@ impl Drop for Output {
         if let Some(error) = self.open.as_ref().map(|open| open.place.abandoned()) {
             self.end(GenerationEvent::Failed(error));
         }
+    }
+}
+
+impl Withheld {
+    /// A token, and how much text came with it.
+    fn push(&mut self, token: SampledToken, bytes: usize) {
+        self.known += bytes;
+        self.tokens.push_back((token, if bytes == 0 { self.known + 1 } else { self.known }));
+    }
+
+    /// The tokens whose text is out once so many more bytes are sent.
+    fn take_sure(&mut self, bytes: usize) -> Vec<SampledToken> {
+        self.sent += bytes;
+        let sent = self.sent;
+        self.take_while(|_, end| end <= sent)
+    }
+
+    /// The tokens of which some text is out, where nothing follows.
+    fn take_begun(&mut self) -> Vec<SampledToken> {
+        let sent = self.sent;
+        self.take_while(|start, _| start < sent)
+    }
+
+    fn take_all(&mut self) -> Vec<SampledToken> {
+        self.take_while(|_, _| true)
+    }
+
+    /// Takes tokens from the front while `wanted` of where their text starts and ends.
+    fn take_while(&mut self, wanted: impl Fn(usize, usize) -> bool) -> Vec<SampledToken> {
+        let mut taken = Vec::new();
+        while let Some((token, end)) = self.tokens.pop_front() {
+            if !wanted(self.last_end, end) {
+                self.tokens.push_front((token, end));
+                break;
+            }
+            self.last_end = end;
+            taken.push(token);
+        }
+        taken
     }
 }
 

@@ -2,15 +2,18 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
-    time::Instant,
+    time::Duration,
 };
 
 use crate::{
-    handle::{EngineLimits, ModelInfo, SubmitError},
-    request::GenerationError,
+    admission::Admission,
+    clock::Clock,
+    handle::ModelInfo,
+    limits::EngineLimits,
+    request::{ClientKey, GenerationError, SubmitError},
     stats::{EngineStats, Gauges},
     text::Text,
 };
@@ -21,25 +24,46 @@ pub(crate) struct Shared {
     pub(crate) text: Text,
     pub(crate) gauges: Gauges,
     pub(crate) kv_blocks: u32,
-    /// Accepted requests that have not ended.
-    accepted: AtomicU32,
-    accepted_max: u32,
-    sequences_max: u32,
+    admission: Mutex<Admission>,
     draining: AtomicBool,
     /// The worker has ended, for whatever reason.
     ended: AtomicBool,
     failure: OnceLock<String>,
-    started: Instant,
+    clock: Clock,
 }
 
 /// One accepted request's place in the engine; dropping it gives the place back.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<Shared>);
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    client: ClientKey,
+    /// Counted as waiting to be computed.
+    prompt_tokens: u64,
+}
 
 impl Place {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Counts the prompt, now that its length is known.
+    pub(crate) fn add_prompt(&mut self, tokens: u64) -> Result<(), SubmitError> {
+        self.shared.admission().add_prompt(self.client, tokens, self.shared.now())?;
+        self.prompt_tokens += tokens;
+        Ok(())
+    }
+
+    /// The prompt does not wait any more.
+    pub(crate) fn remove_prompt(&mut self) {
+        let tokens = std::mem::take(&mut self.prompt_tokens);
+        if tokens > 0 {
+            self.shared.admission().remove_prompt(self.client, tokens);
+        }
+    }
+
     /// Why a request that was not ended by the worker ends now.
     pub(crate) fn abandoned(&self) -> GenerationError {
-        match self.0.failure() {
+        match self.shared.failure() {
             Some(reason) => GenerationError::Engine(reason.to_owned()),
             None => GenerationError::Draining,
         }
@@ -48,12 +72,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.accepted.fetch_sub(1, SeqCst);
+        self.remove_prompt();
+        self.shared.admission().end(self.client, self.shared.now());
     }
 }
 
 impl Shared {
-    pub(crate) fn new(text: Text, limits: EngineLimits, sequences_max: u32) -> Self {
+    pub(crate) fn new(text: Text, limits: EngineLimits, sequences_max: u32, clock: Clock) -> Self {
         let pool_tokens = limits.kv_blocks.saturating_mul(sparkherd_footprint::BLOCK_TOKENS);
         Self {
             info: ModelInfo {
@@ -65,33 +90,34 @@ impl Shared {
             text,
             gauges: Gauges::default(),
             kv_blocks: limits.kv_blocks,
-            accepted: AtomicU32::new(0),
-            accepted_max: sequences_max.saturating_add(limits.queue_requests),
-            sequences_max,
+            admission: Mutex::new(Admission::new(limits.queue, sequences_max)),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             failure: OnceLock::new(),
-            started: Instant::now(),
+            clock,
         }
     }
 
     /// Counts one more accepted request, if there is room for it.
-    pub(crate) fn take_place(shared: &Arc<Self>) -> Result<Place, SubmitError> {
-        let counted = shared.accepted.fetch_update(SeqCst, SeqCst, |accepted| {
-            (accepted < shared.accepted_max).then_some(accepted + 1)
-        });
-        let full =
-            |accepted: u32| SubmitError::QueueFull { waiting: accepted.saturating_sub(shared.sequences_max) };
-        counted.map_err(full)?;
-        let place = Place(Arc::clone(shared));
-        // Looked at after counting: whoever drains sees either our place taken or us turned away.
+    pub(crate) fn take_place(shared: &Arc<Self>, client: ClientKey) -> Result<Place, SubmitError> {
         if shared.ended.load(SeqCst) {
             return Err(SubmitError::Stopped);
         }
         if shared.draining.load(SeqCst) {
             return Err(SubmitError::Draining);
         }
+        shared.admission().reserve(client, shared.now())?;
+        let place = Place { shared: Arc::clone(shared), client, prompt_tokens: 0 };
+        // Looked at once more after counting: whoever drains sees either our place taken or us turned away.
+        if shared.draining.load(SeqCst) {
+            return Err(SubmitError::Draining);
+        }
         Ok(place)
+    }
+
+    /// Counts are whole between any two calls, so a poisoned lock says nothing about them.
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn drain(&self) {
@@ -99,7 +125,7 @@ impl Shared {
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.accepted.load(SeqCst) == 0
+        self.admission().accepted() == 0
     }
 
     /// Marks the engine failed; the first reason stays.
@@ -118,12 +144,21 @@ impl Shared {
         self.ended.store(true, SeqCst);
     }
 
-    /// Milliseconds of the engine's life.
+    /// Time of the engine's clock.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
     pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn stats(&self) -> EngineStats {
-        self.gauges.read(self.now_ms(), self.accepted.load(SeqCst), self.kv_blocks, self.failure().is_some())
+        let (accepted, waiting_prompt_tokens) = {
+            let admission = self.admission();
+            (admission.accepted(), admission.prompt_tokens())
+        };
+        let stats = self.gauges.read(self.now_ms(), accepted, self.kv_blocks, self.failure().is_some());
+        EngineStats { waiting_prompt_tokens, ..stats }
     }
 }

@@ -11,6 +11,8 @@ pub struct EngineStats {
     pub running: u32,
     /// Accepted requests that do not yet, or not any more, hold KV blocks.
     pub waiting: u32,
+    /// Tokens of accepted prompts that have not been computed.
+    pub waiting_prompt_tokens: u64,
     /// Tokens of all prompts taken in.
     pub prompt_tokens: u64,
     /// Tokens sampled.
@@ -61,6 +63,7 @@ impl Gauges {
             kv_used: f64::from(self.kv_blocks_used.load(Relaxed)) / f64::from(kv_blocks.max(1)),
             last_step_age_ms: if running == 0 { 0 } else { age_ms },
             failed,
+            ..EngineStats::default()
         }
     }
 }

@@ -11,10 +11,10 @@ use std::{
 
 use crate::{
     batch::{ForwardError, ForwardPass},
-    handle::Message,
     kv::BlockPool,
-    output::{End, Output},
-    request::{GenerationError, Sampling, Usage, ValidRequest},
+    output::Output,
+    request::{Ends, FinishReason, GenerationError, SampledToken, Sampling, Usage, ValidRequest},
+    reservation::{Message, Submission},
     sample::{Draw, Sampler},
     schedule::{ScheduleLimits, SequenceId, State},
     shared::Shared,
@@ -37,6 +37,7 @@ struct Request {
     output: Output,
     sampling: Sampling,
     seed: u64,
+    ends: Ends,
     max_tokens: u32,
     usage: Usage,
 }
@@ -88,7 +89,8 @@ impl Worker {
         }
     }
 
-    fn accept(&mut self, (request, output): (ValidRequest, Output)) {
+    fn accept(&mut self, submission: Submission) {
+        let Submission { caller: _, request, output } = submission;
         let gauges = &self.shared.gauges;
         if self.schedule.is_empty() {
             gauges.last_step_ms.store(self.shared.now_ms(), Relaxed);
@@ -97,8 +99,8 @@ impl Worker {
         let id = SequenceId(self.next_id);
         self.next_id += 1;
         self.schedule.enqueue(id, request.prompt);
-        let ValidRequest { sampling, seed, max_tokens, usage, .. } = request;
-        self.requests.insert(id, Request { output, sampling, seed, max_tokens, usage });
+        let ValidRequest { sampling, seed, ends, max_tokens, usage, .. } = request;
+        self.requests.insert(id, Request { output, sampling, seed, ends, max_tokens, usage });
     }
 
     fn step(&mut self) -> Result<(), ForwardError> {
@@ -135,14 +137,14 @@ impl Worker {
     /// Frees what requests hold whose reader is gone.
     fn forget_cancelled(&mut self) {
         let gone = |(&id, request): (&SequenceId, &Request)| {
-            request.output.is_cancelled().then_some((id, Ok(End::Length)))
+            request.output.is_cancelled().then_some((id, Ok(FinishReason::Length)))
         };
         let cancelled = self.requests.iter().filter_map(gone).collect();
         self.end(cancelled);
     }
 
     /// Ends requests: first their blocks are free and the gauges say so, then their readers hear of it.
-    fn end(&mut self, ended: Vec<(SequenceId, Result<End, GenerationError>)>) {
+    fn end(&mut self, ended: Vec<(SequenceId, Result<FinishReason, GenerationError>)>) {
         let mut endings = Vec::with_capacity(ended.len());
         for (id, end) in ended {
             self.schedule.remove(id);
@@ -173,20 +175,30 @@ impl Request {
         sampler: &mut Sampler,
         logits: &[f32],
         text: &Text,
-    ) -> Result<(u32, Option<End>), GenerationError> {
+    ) -> Result<(u32, Option<FinishReason>), GenerationError> {
+        self.output.prompt_computed();
         let position = u64::from(self.usage.prompt_tokens) + u64::from(self.usage.completion_tokens);
         let token = sampler
             .choose(logits, &self.sampling, Draw { seed: self.seed, position })
             .map_err(|error| GenerationError::Engine(error.to_string()))?;
         self.usage.completion_tokens += 1;
-        if text.eos_token_ids().binary_search(&token).is_ok() {
-            return Ok((token, Some(End::StopToken)));
+        let may_end = self.usage.completion_tokens > self.ends.min_tokens;
+        if let Some(reason) = self.ended_by(token, text).filter(|_| may_end) {
+            return Ok((token, Some(reason)));
         }
-        if self.output.push(text, token)? {
-            return Ok((token, Some(End::StopString)));
+        if self.output.push(text, SampledToken { token, logprob: None }, may_end)? {
+            return Ok((token, Some(FinishReason::StopString)));
         }
         let used_up = self.usage.completion_tokens >= self.max_tokens;
-        Ok((token, used_up.then_some(End::Length)))
+        Ok((token, used_up.then_some(FinishReason::Length)))
+    }
+
+    fn ended_by(&self, token: u32, text: &Text) -> Option<FinishReason> {
+        if self.ends.stop_token_ids.contains(&token) {
+            return Some(FinishReason::StopToken(token));
+        }
+        let ends = !self.ends.ignore_eos && text.eos_token_ids().binary_search(&token).is_ok();
+        ends.then_some(FinishReason::Stop)
     }
 }
 

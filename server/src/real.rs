@@ -3,7 +3,7 @@
 use std::thread::JoinHandle;
 
 use sparkherd_engine::{
-    ChatPrompt, EngineHandle, EngineStats, Generation, GenerationRequest, ModelInfo, SubmitError,
+    Caller, ChatPrompt, EngineHandle, EngineStats, Generation, GenerationRequest, ModelInfo, SubmitError,
     TemplateError, TextError,
 };
 
@@ -44,7 +44,7 @@ impl ChatEngine for RealEngine {
     }
 
     fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        self.handle.submit(request)
+        self.handle.reserve(&Caller::default())?.submit(request)
     }
 
     fn drain(&self) {

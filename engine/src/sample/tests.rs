@@ -1,11 +1,21 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::{Draw, SampleError, Sampler, uniform};
 use crate::request::Sampling;
 
-const FREE: Sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, seed: None };
+const FREE: Sampling = Sampling {
+    temperature: 1.0,
+    top_p: 1.0,
+    top_k: 0,
+    min_p: 0.0,
+    repetition_penalty: 1.0,
+    presence_penalty: 0.0,
+    frequency_penalty: 0.0,
+    logit_bias: BTreeMap::new(),
+    seed: None,
+};
 
 /// How often each token is chosen in `draws` draws.
 fn counts(logits: &[f32], sampling: &Sampling, draws: u64) -> Vec<u64> {
@@ -77,7 +87,7 @@ fn shares_follow_the_filtered_probabilities() {
         (2.0, 0, 0.01),
         (1.0, 99, 1.0),
     ] {
-        let sampling = Sampling { temperature, top_p, top_k, seed: None };
+        let sampling = Sampling { temperature, top_p, top_k, ..FREE };
         let shares = counts(&logits, &sampling, DRAWS);
         for (token, (count, probability)) in shares.iter().zip(expected(&logits, &sampling)).enumerate() {
             let share = *count as f64 / DRAWS as f64;
@@ -125,7 +135,7 @@ proptest! {
         temperature in 0.01..2.0_f32, top_p in 0.01..1.0_f32, top_k in 0..700_u32,
         seed in any::<u64>(), position in any::<u64>(),
     ) {
-        let sampling = Sampling { temperature, top_p, top_k, seed: None };
+        let sampling = Sampling { temperature, top_p, top_k, ..FREE };
         let draw = Draw { seed, position };
         let fresh = Sampler::default().choose(&logits, &sampling, draw).unwrap();
         let mut used = Sampler::default();

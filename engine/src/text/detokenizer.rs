@@ -11,14 +11,21 @@ use super::{Text, TextError};
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) enum Detokenizer {
+pub(crate) struct Detokenizer {
+    skip_special_tokens: bool,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
     ByteLevel { pending: Vec<u8> },
     Pieces(Window),
 }
 
 /// The last tokens of a sequence.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
+struct Window {
+    skip_special_tokens: bool,
     tokens: Vec<u32>,
     /// How many of `tokens` have had their text returned.
     returned: usize,
@@ -27,22 +34,23 @@ pub(crate) struct Window {
 }
 
 impl Detokenizer {
-    pub(crate) fn new(text: &Text) -> Self {
-        match text.tokenizer().get_decoder() {
-            Some(DecoderWrapper::ByteLevel(_)) => Self::ByteLevel { pending: Vec::new() },
-            _ => Self::Pieces(Window::default()),
-        }
+    pub(crate) fn new(text: &Text, skip_special_tokens: bool) -> Self {
+        let form = match text.tokenizer().get_decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => Form::ByteLevel { pending: Vec::new() },
+            _ => Form::Pieces(Window { skip_special_tokens, ..Window::default() }),
+        };
+        Self { skip_special_tokens, form }
     }
 
-    /// The text that is sure with this token. Special tokens, and such as the tokenizer does not know, have none.
+    /// The text that is sure with this token. Special tokens, if skipped, and such as the tokenizer does not know, have none.
     pub(crate) fn push(&mut self, text: &Text, token: u32) -> Result<String, TextError> {
-        let Some(name) = token_name(text.tokenizer(), token) else { return Ok(String::new()) };
-        match self {
-            Self::ByteLevel { pending } => {
+        let Some(name) = self.token_name(text.tokenizer(), token) else { return Ok(String::new()) };
+        match &mut self.form {
+            Form::ByteLevel { pending } => {
                 push_bytes(&name, pending);
                 Ok(take_whole_characters(pending))
             }
-            Self::Pieces(window) => {
+            Form::Pieces(window) => {
                 window.tokens.push(token);
                 if is_byte(&name) { Ok(String::new()) } else { window.take(text) }
             }
@@ -51,33 +59,35 @@ impl Detokenizer {
 
     /// The text of what is left, when no token follows.
     pub(crate) fn finish(&mut self, text: &Text) -> Result<String, TextError> {
-        match self {
-            Self::ByteLevel { pending } => Ok(String::from_utf8_lossy(&std::mem::take(pending)).into_owned()),
-            Self::Pieces(window) => window.take(text),
+        match &mut self.form {
+            Form::ByteLevel { pending } => Ok(String::from_utf8_lossy(&std::mem::take(pending)).into_owned()),
+            Form::Pieces(window) => window.take(text),
         }
+    }
+
+    /// How the vocabulary writes a token; `None` for those without text.
+    fn token_name(&self, tokenizer: &Tokenizer, token: u32) -> Option<String> {
+        let skipped =
+            |name: &str| self.skip_special_tokens && tokenizer.get_added_vocabulary().is_special_token(name);
+        tokenizer.id_to_token(token).filter(|name| !skipped(name))
     }
 }
 
 impl Window {
     /// The text that the tokens not yet returned add to those that were.
     fn take(&mut self, text: &Text) -> Result<String, TextError> {
-        let all = text.decode(&self.tokens)?;
+        let all = text.decode_with(&self.tokens, self.skip_special_tokens)?;
         match all.strip_prefix(&self.returned_text) {
             Some(added) if !added.is_empty() => {
                 let added = added.to_owned();
                 self.tokens.drain(..self.returned);
                 self.returned = self.tokens.len();
-                self.returned_text = text.decode(&self.tokens)?;
+                self.returned_text = text.decode_with(&self.tokens, self.skip_special_tokens)?;
                 Ok(added)
             }
             _ => Ok(String::new()),
         }
     }
-}
-
-/// How the vocabulary writes a token; `None` for special and unknown ones.
-fn token_name(tokenizer: &Tokenizer, token: u32) -> Option<String> {
-    tokenizer.id_to_token(token).filter(|name| !tokenizer.get_added_vocabulary().is_special_token(name))
 }
 
 /// Whether a name is that of one raw byte, such as `<0x0A>`.

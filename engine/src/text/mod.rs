@@ -103,7 +103,13 @@ impl Text {
 
     /// The text of `tokens` without special ones; what cannot be decoded is U+FFFD.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
-        self.tokenizer.decode(tokens, true).map_err(|error| TextError::Tokenizer(error.to_string()))
+        self.decode_with(tokens, true)
+    }
+
+    fn decode_with(&self, tokens: &[u32], skip_special_tokens: bool) -> Result<String, TextError> {
+        self.tokenizer
+            .decode(tokens, skip_special_tokens)
+            .map_err(|error| TextError::Tokenizer(error.to_string()))
     }
 
     pub fn has_chat_template(&self) -> bool {

@@ -21,7 +21,7 @@ fn an_abort_storm_leaves_no_block_behind() {
     let mut open: Vec<Generation> = Vec::new();
     for index in 0..1000 {
         let prompt = "x".repeat(1 + choices.below(120) as usize) + &index.to_string();
-        open.push(engine.handle.submit(request(&prompt, 1 + choices.below(60))).unwrap());
+        open.push(engine.submit(request(&prompt, 1 + choices.below(60))).unwrap());
         match choices.below(4) {
             0 => drop(open.swap_remove(any(&mut choices, &open))),
             1 => {
@@ -46,14 +46,14 @@ fn an_abort_storm_leaves_no_block_behind() {
     wait_until("all requests have ended", || engine.handle.is_idle());
     let stats = engine.handle.stats();
     assert_eq!((stats.kv_used, stats.running, stats.waiting), (0.0, 0, 0));
-    assert!(read(engine.handle.submit(request("still-there?", 9)).unwrap()).end.is_ok());
+    assert!(read(engine.submit(request("still-there?", 9)).unwrap()).end.is_ok());
 }
 
 /// A dropped request is gone in the step after, wherever it was.
 #[test]
 fn a_cancelled_request_frees_its_blocks_in_the_same_step() {
     let (engine, open) = Running::start_gated(Fake::new(16, 2, 64), 512, 8);
-    let long = engine.handle.submit(request(&"x".repeat(200), 9)).unwrap();
+    let long = engine.submit(request(&"x".repeat(200), 9)).unwrap();
     wait_until("its prompt is under way", || engine.handle.stats().kv_used > 0.0);
     drop(long);
     open.send(()).unwrap();
@@ -65,9 +65,9 @@ fn a_cancelled_request_frees_its_blocks_in_the_same_step() {
 #[test]
 fn draining_lets_accepted_requests_go_on() {
     let (engine, open) = Running::start_gated(Fake::new(64, 1, 64), 256, 4);
-    let accepted: Vec<_> = (0..3).map(|_| engine.handle.submit(request("hi", 5)).unwrap()).collect();
+    let accepted: Vec<_> = (0..3).map(|_| engine.submit(request("hi", 5)).unwrap()).collect();
     engine.handle.drain();
-    assert_eq!(engine.handle.submit(request("hi", 5)).unwrap_err(), SubmitError::Draining);
+    assert_eq!(engine.submit(request("hi", 5)).unwrap_err(), SubmitError::Draining);
     assert!(!engine.handle.is_idle());
     drop(open);
     assert!(accepted.into_iter().map(read).all(|answer| answer.text.len() == 5 && answer.end.is_ok()));
@@ -78,21 +78,21 @@ fn draining_lets_accepted_requests_go_on() {
 #[test]
 fn stopping_ends_what_runs_and_what_waits() {
     let (mut engine, open) = Running::start_gated(Fake::new(64, 1, 64), 1024, 4);
-    let accepted: Vec<_> = (0..3).map(|_| engine.handle.submit(request("hi", 1000)).unwrap()).collect();
+    let accepted: Vec<_> = (0..3).map(|_| engine.submit(request("hi", 1000)).unwrap()).collect();
     engine.handle.stop();
     drop(open);
     assert!(engine.join().is_ok());
     for generation in accepted {
         assert_eq!(read(generation).end, Err(GenerationError::Draining));
     }
-    assert_eq!(engine.handle.submit(request("hi", 5)).unwrap_err(), SubmitError::Stopped);
+    assert_eq!(engine.submit(request("hi", 5)).unwrap_err(), SubmitError::Stopped);
     assert!(engine.handle.is_idle() && !engine.handle.stats().failed);
 }
 
 /// Running requests and waiting ones fail with the reason, and the engine serves nothing any more.
 fn fails(fault: Fault, reason: &str) {
     let (mut engine, open) = Running::start_gated(Fake::new(64, 2, 64).with(fault), 256, 4);
-    let accepted: Vec<_> = (0..5).map(|_| engine.handle.submit(request("hi", 50)).unwrap()).collect();
+    let accepted: Vec<_> = (0..5).map(|_| engine.submit(request("hi", 50)).unwrap()).collect();
     drop(open);
     // The worker's own panic, where there is one, is its thread's result.
     let _ = engine.join();
@@ -100,7 +100,7 @@ fn fails(fault: Fault, reason: &str) {
         assert_eq!(read(generation).end, Err(GenerationError::Engine(reason.to_owned())));
     }
     assert_eq!(engine.handle.failed().as_deref(), Some(reason));
-    assert_eq!(engine.handle.submit(request("hi", 5)).unwrap_err(), SubmitError::Stopped);
+    assert_eq!(engine.submit(request("hi", 5)).unwrap_err(), SubmitError::Stopped);
     let stats = engine.handle.stats();
     assert!(stats.failed && engine.handle.is_idle());
     assert_eq!((stats.running, stats.waiting, stats.kv_used, stats.last_step_age_ms), (0, 0, 0.0, 0));
@@ -126,9 +126,9 @@ fn logits_that_are_no_numbers_fail_their_request_only() {
     let bang = 0;
     let fake = Fake::new(64, 4, 64).with(Fault::NotANumber(bang));
     let engine = Running::start(fake, text(false), 256, 4);
-    let bad = engine.handle.submit(request("stop!", 50)).unwrap();
+    let bad = engine.submit(request("stop!", 50)).unwrap();
     // Three tokens without an exclamation mark, which the hash happens to give.
-    let good = engine.handle.submit(request("go", 3)).unwrap();
+    let good = engine.submit(request("go", 3)).unwrap();
     assert_eq!(read(bad).end, Err(GenerationError::Engine("logit of token 5 is not a number".to_owned())));
     assert!(read(good).end.is_ok());
     assert_eq!((engine.handle.failed(), engine.handle.stats().kv_used), (None, 0.0));
@@ -137,7 +137,7 @@ fn logits_that_are_no_numbers_fail_their_request_only() {
 #[test]
 fn a_reader_that_falls_behind_is_cancelled_and_told() {
     let engine = Running::start(Fake::new(64, 4, 128), text(false), 2048, 4);
-    let idle = engine.handle.submit(request("nobody-reads-this", 2000)).unwrap();
+    let idle = engine.submit(request("nobody-reads-this", 2000)).unwrap();
     wait_until("it is cancelled", || engine.handle.is_idle());
     assert!(engine.handle.stats().kv_used <= 0.0);
     let answer = read(idle);

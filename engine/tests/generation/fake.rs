@@ -6,9 +6,11 @@ use std::sync::{
     mpsc::{Receiver, Sender, channel},
 };
 
+use crate::submit;
 use serde_json::{Map, Value, json};
 use sparkherd_engine::{
-    Batch, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Logits, Text, text::TextFiles,
+    Batch, Clock, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Generation,
+    GenerationRequest, Logits, QueueLimits, SubmitError, Text, text::TextFiles,
 };
 
 pub const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
@@ -157,8 +159,10 @@ pub struct Running {
 impl Running {
     pub fn start(fake: Fake, text: Text, context: u32, queue_requests: u32) -> Self {
         let kv_blocks = u32::try_from(fake.memory.len() / BLOCK).unwrap();
-        let limits = EngineLimits { context, kv_blocks, vocab_size: VOCAB, queue_requests };
-        let (handle, thread) = Engine::start(Box::new(fake), text, limits).unwrap();
+        let limits = EngineLimits::new(context, kv_blocks, VOCAB);
+        let queue = QueueLimits { requests: queue_requests, client_requests: u32::MAX, ..limits.queue };
+        let limits = EngineLimits { queue, ..limits };
+        let (handle, thread) = Engine::start(Box::new(fake), text, limits, Clock::monotonic()).unwrap();
         Self { handle, thread: Some(thread) }
     }
 
@@ -167,6 +171,10 @@ impl Running {
     pub fn start_gated(fake: Fake, context: u32, queue_requests: u32) -> (Self, Sender<()>) {
         let (open, gate) = channel();
         (Self::start(Fake { gate: Some(gate), ..fake }, text(false), context, queue_requests), open)
+    }
+
+    pub fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
+        submit(&self.handle, request)
     }
 
     /// Waits for the worker to end by itself.

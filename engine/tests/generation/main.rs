@@ -15,10 +15,9 @@ mod same_tokens;
 use std::time::{Duration, Instant};
 
 use sparkherd_engine::{
-    FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, Sampling, Usage,
+    Caller, Ends, EngineHandle, FinishReason, Generation, GenerationError, GenerationEvent,
+    GenerationRequest, LogprobOptions, Sampling, SubmitError, Usage,
 };
-
-const GREEDY: Sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: None };
 
 /// Far more than anything here takes on a busy machine.
 const DEADLINE: Duration = Duration::from_mins(1);
@@ -27,30 +26,51 @@ const DEADLINE: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug, PartialEq)]
 struct Answer {
     text: String,
+    /// Those that came with the text.
+    tokens: Vec<u32>,
     end: Result<(FinishReason, Usage), GenerationError>,
 }
 
 /// Reads a generation to its end, and asserts that it has one and that nothing follows it (I19).
 fn read(mut generation: Generation) -> Answer {
-    let mut text = String::new();
+    let (mut text, mut tokens) = (String::new(), Vec::new());
     let end = loop {
         match generation.events.blocking_recv().expect("a request ends with an event") {
             GenerationEvent::Text(piece) => {
-                assert!(!piece.is_empty());
-                text += &piece;
+                assert!(!piece.text.is_empty() || !piece.tokens.is_empty());
+                text += &piece.text;
+                tokens.extend(piece.tokens.into_iter().map(|sampled| sampled.token));
             }
             GenerationEvent::Finished { reason, usage } => break Ok((reason, usage)),
             GenerationEvent::Failed(error) => break Err(error),
+            GenerationEvent::Prompt(_) => panic!("prompt log-probabilities were not asked for"),
         }
     };
     assert_eq!(generation.events.blocking_recv(), None, "nothing follows the end");
-    Answer { text, end }
+    Answer { text, tokens, end }
+}
+
+/// Submits for a client that asks for nothing special.
+fn submit(handle: &EngineHandle, request: GenerationRequest) -> Result<Generation, SubmitError> {
+    handle.reserve(&Caller::default())?.submit(request)
 }
 
 /// A greedy request; the prompt is of printable characters, one token each.
 fn request(prompt: &str, max_tokens: u32) -> GenerationRequest {
     let prompt_tokens = prompt.bytes().map(|byte| u32::from(byte) - 0x21).collect();
-    GenerationRequest { prompt_tokens, max_tokens, sampling: GREEDY, stop: Vec::new() }
+    GenerationRequest {
+        prompt_tokens,
+        max_tokens,
+        sampling: Sampling::default(),
+        ends: Ends::default(),
+        logprobs: LogprobOptions::default(),
+        skip_special_tokens: true,
+    }
+}
+
+/// A request that ends at any of these strings too.
+fn stopping(request: GenerationRequest, stop: Vec<String>) -> GenerationRequest {
+    GenerationRequest { ends: Ends { stop, ..Ends::default() }, ..request }
 }
 
 fn wait_until(what: &str, condition: impl Fn() -> bool) {

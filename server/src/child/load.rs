@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sparkherd_engine::{
-    BackendChoice, Engine, EngineLimits, LoadConfig, LoadError, LoadProgress, Text, load_model,
+    BackendChoice, Clock, Engine, EngineLimits, LoadConfig, LoadError, LoadProgress, Text, load_model,
 };
 use sparkherd_footprint::BLOCK_TOKENS;
 use sparkherd_protocol::{EngineConfig, Event};
@@ -21,9 +21,6 @@ use crate::real::RealEngine;
 
 /// Rhythm of `loading`: smooth for a person, and far below the agent's limit of 60 s without progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// Requests that may wait beside those that run. At a few seconds an answer and 16 at a time, the last of them waits about
-/// a minute, which is as long as clients do.
-const QUEUE_REQUESTS: u32 = 256;
 /// Parts a fake load is cut into.
 const FAKE_PARTS: usize = 20;
 
@@ -110,8 +107,8 @@ fn load_checkpoint(config: &EngineConfig, progress: &watch::Sender<Progress>) ->
     };
     let model = load_model(&load_config, &mut report).map_err(|error| failure(reason(&error), &error))?;
     let vocab_size = model.checkpoint().inspection.facts.vocab_size;
-    let limits = EngineLimits { context, kv_blocks, vocab_size, queue_requests: QUEUE_REQUESTS };
-    let started = Engine::start(Box::new(model), text, limits);
+    let limits = EngineLimits::new(context, kv_blocks, vocab_size);
+    let started = Engine::start(Box::new(model), text, limits, Clock::monotonic());
     let (handle, worker) = started.map_err(|error| failure("LoadFailed", &error))?;
     Ok(Loaded { engine: Arc::new(RealEngine { handle, worker }) })
 }

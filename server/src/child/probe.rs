@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sparkherd_engine::{GenerationEvent, GenerationRequest, Sampling};
+use sparkherd_engine::{Ends, GenerationEvent, GenerationRequest, LogprobOptions, Sampling};
 use tokio::time::Instant;
 
 use crate::engine::ChatEngine;
@@ -37,14 +37,16 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
     let request = GenerationRequest {
         prompt_tokens,
         max_tokens: TOKENS,
-        sampling: Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, seed: Some(0) },
-        stop: Vec::new(),
+        sampling: Sampling::default(),
+        ends: Ends::default(),
+        logprobs: LogprobOptions::default(),
+        skip_special_tokens: true,
     };
     let started = Instant::now();
     let mut generation = engine.submit(request).map_err(|error| error.to_string())?;
     loop {
         match generation.events.recv().await {
-            Some(GenerationEvent::Text(_)) => {}
+            Some(GenerationEvent::Prompt(_) | GenerationEvent::Text(_)) => {}
             Some(GenerationEvent::Finished { usage, .. }) if usage.completion_tokens > 0 => {
                 return Ok(
                     f64::from(usage.completion_tokens) / started.elapsed().as_secs_f64().max(f64::EPSILON)

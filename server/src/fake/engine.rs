@@ -1,9 +1,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sparkherd_engine::{
-    EngineStats, FinishReason, Generation, GenerationEvent, GenerationRequest, ModelInfo, SubmitError, Usage,
+    EngineStats, FinishReason, Generation, GenerationEvent, GenerationRequest, ModelInfo, Piece, SubmitError,
+    Usage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -16,6 +18,8 @@ use crate::engine::{ChatEngine, ChatMessage, PromptError};
 const VOCAB_SIZE: u32 = 0x11_0000;
 /// Requests that may wait beside those that run: few, so that a test can fill the queue.
 const QUEUE_REQUESTS: u32 = 64;
+/// What a full queue tells; its answers are short.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Events a reader may fall behind. The answer waits for its reader beyond, as no device is kept busy by that.
 const EVENTS_MAX: usize = 64;
 
@@ -163,7 +167,7 @@ impl Inner {
         }
         let waiting = self.waiting.load(Ordering::Relaxed);
         if waiting >= QUEUE_REQUESTS {
-            return Err(SubmitError::QueueFull { waiting });
+            return Err(SubmitError::QueueFull { waiting, retry_after: RETRY_AFTER });
         }
         if let Some(&token) = request.prompt_tokens.iter().find(|token| **token >= VOCAB_SIZE) {
             return Err(SubmitError::UnknownToken { token, vocab_size: VOCAB_SIZE });
@@ -186,9 +190,9 @@ impl Inner {
         let _running = Place(&self.running);
         drop(waiting);
         self.prompt_tokens.fetch_add(u64::from(prompt_tokens), Ordering::Relaxed);
-        let answer = until_stop(&self.script.answer, &request.stop);
+        let answer = until_stop(&self.script.answer, &request.ends.stop);
         let max_tokens = request.max_tokens.min(self.info.context - prompt_tokens);
-        let mut usage = Usage { prompt_tokens, completion_tokens: 0 };
+        let mut usage = Usage { prompt_tokens, ..Usage::default() };
         let mut reason = FinishReason::Stop;
         for word in answer.split_inclusive(' ') {
             if usage.completion_tokens == max_tokens {
@@ -202,7 +206,11 @@ impl Inner {
             usage.completion_tokens += 1;
             self.generated_tokens.fetch_add(1, Ordering::Relaxed);
             self.last_step_ms.store(self.now_ms(), Ordering::Relaxed);
-            if events.send(GenerationEvent::Text(word.to_owned())).await.is_err() {
+            if events
+                .send(GenerationEvent::Text(Piece { text: word.to_owned(), tokens: Vec::new() }))
+                .await
+                .is_err()
+            {
                 return;
             }
         }

@@ -51,6 +51,10 @@ pub enum ApiError {
     BodyBroken,
     #[error("queue is full: {waiting} requests wait")]
     QueueFull { waiting: u32 },
+    #[error("{detail}")]
+    ClientLimit { detail: String },
+    #[error("answer took too long and has been given up")]
+    TimedOut,
     #[error("engine is going away: try again")]
     Draining,
     #[error("answer was read too slowly and has been given up")]
@@ -114,10 +118,13 @@ impl ApiError {
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ClientLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::QueueFull { .. } | Self::Draining | Self::SlowReader | Self::Unhealthy { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::QueueFull { .. }
+            | Self::TimedOut
+            | Self::Draining
+            | Self::SlowReader
+            | Self::Unhealthy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -138,6 +145,8 @@ impl ApiError {
             Self::BodyTimeout { .. } => "request_timeout",
             Self::BodyBroken => "incomplete_body",
             Self::QueueFull { .. } => "queue_full",
+            Self::ClientLimit { .. } => "rate_limit_exceeded",
+            Self::TimedOut => "timed_out",
             Self::Draining => "draining",
             Self::SlowReader => "slow_reader",
             Self::EngineFailed => "engine_failed",
@@ -183,7 +192,7 @@ impl Reply for ApiError {
             Self::Method { allowed } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::QueueFull { .. } | Self::Draining => {
+            Self::QueueFull { .. } | Self::ClientLimit { .. } | Self::Draining => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             _ => {}

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Buf;
 use futures::Stream;
 use sparkherd_engine::{
-    FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, SubmitError, Usage,
+    Ends, FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, LogprobOptions,
+    SubmitError, Usage,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -59,7 +60,9 @@ pub(crate) async fn generate<E: Endpoint>(
         prompt_tokens,
         max_tokens: parameters.max_tokens.unwrap_or(u32::MAX),
         sampling,
-        stop: parameters.stop,
+        ends: Ends { stop: parameters.stop, ..Ends::default() },
+        logprobs: LogprobOptions::default(),
+        skip_special_tokens: true,
     };
     let generation = service.engine().submit(request).map_err(|error| refused::<E>(&error))?;
     let run = Run::new(generation, Arc::clone(&service), active, started);
@@ -109,7 +112,10 @@ fn refused<E: Endpoint>(error: &SubmitError) -> ApiError {
         SubmitError::OutOfRange { name, allowed, .. } => {
             ApiError::Invalid { param: name.to_owned(), expected: allowed.to_owned() }
         }
-        SubmitError::QueueFull { waiting } => ApiError::QueueFull { waiting },
+        SubmitError::QueueFull { waiting, retry_after: _ } => ApiError::QueueFull { waiting },
+        SubmitError::ClientLimit { .. } | SubmitError::ClientTokenLimit { .. } => {
+            ApiError::ClientLimit { detail: error.to_string() }
+        }
         SubmitError::Draining => ApiError::Draining,
         SubmitError::Stopped => ApiError::EngineFailed,
     }
@@ -162,14 +168,18 @@ impl Run {
 impl Record {
     fn note(&mut self, event: Option<GenerationEvent>) -> Step {
         match event {
+            // Not asked for.
+            Some(GenerationEvent::Prompt(_)) => Step::Text(String::new()),
             Some(GenerationEvent::Text(text)) => {
                 self.note_text();
-                Step::Text(text)
+                Step::Text(text.text)
             }
             Some(GenerationEvent::Finished { reason, usage }) => {
                 self.service.health().note_token();
                 self.outcome = match reason {
-                    FinishReason::Stop => Outcome::Stop,
+                    FinishReason::Stop | FinishReason::StopString | FinishReason::StopToken(_) => {
+                        Outcome::Stop
+                    }
                     FinishReason::Length => Outcome::Length,
                 };
                 Step::Finished(reason, usage)
@@ -177,6 +187,9 @@ impl Record {
             Some(GenerationEvent::Failed(GenerationError::Draining)) => Step::Failed(ApiError::Draining),
             Some(GenerationEvent::Failed(GenerationError::SlowReader { .. })) => {
                 Step::Failed(ApiError::SlowReader)
+            }
+            Some(GenerationEvent::Failed(GenerationError::TimedOut { .. })) => {
+                Step::Failed(ApiError::TimedOut)
             }
             Some(GenerationEvent::Failed(GenerationError::Engine(_))) => {
                 self.note_failure();

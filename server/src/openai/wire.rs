@@ -25,7 +25,7 @@ pub(crate) enum Piece<'a> {
 
 pub(super) const fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
-        FinishReason::Stop => "stop",
+        FinishReason::Stop | FinishReason::StopString | FinishReason::StopToken(_) => "stop",
         FinishReason::Length => "length",
     }
 }
@@ -46,12 +46,12 @@ struct PromptTokensDetails {
 
 impl From<Usage> for WireUsage {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, completion_tokens } = usage;
+        let Usage { prompt_tokens, completion_tokens, cached_tokens } = usage;
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens.saturating_add(completion_tokens),
-            prompt_tokens_details: PromptTokensDetails { cached_tokens: 0 },
+            prompt_tokens_details: PromptTokensDetails { cached_tokens },
         }
     }
 }

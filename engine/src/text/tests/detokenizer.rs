@@ -5,7 +5,7 @@ use crate::text::{Detokenizer, Text};
 
 /// The pieces of text that come out token by token, the last one by finishing.
 fn stream(text: &Text, tokens: &[u32]) -> Vec<String> {
-    let mut detokenizer = Detokenizer::new(text);
+    let mut detokenizer = Detokenizer::new(text, true);
     let mut out: Vec<String> = tokens.iter().map(|token| detokenizer.push(text, *token).unwrap()).collect();
     out.push(detokenizer.finish(text).unwrap());
     out

@@ -213,6 +213,7 @@ fn sampling(fields: &mut Fields<'_>) -> Result<Sampling, ApiError> {
         top_p,
         top_k,
         seed: seed(fields)?,
+        ..Sampling::default()
     })
 }
 

@@ -1,0 +1,190 @@
+//! Who finds a place, counted before any work is done for them. Pure: the time is an argument.
+//!
+//! A place is one accepted request, from its reservation to its end. Its prompt's tokens count from when they are known
+//! until they are computed: they are the work that stands between a newcomer and its first token.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::request::{ClientKey, SubmitError};
+
+/// openai-python waits at most so long and ignores what is longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(1);
+
+/// A header of seconds can say nothing shorter that is not "at once".
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
+/// Weight of the newest interval in the mean: the last dozen requests decide, so a burst of long ones is noticed and one
+/// is not mistaken for a trend.
+const INTERVAL_WEIGHT: f64 = 0.125;
+
+/// What may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Requests that may wait beside the `ForwardPass::sequences_max` that run.
+    pub requests: u32,
+    /// Prompt tokens that may wait to be computed; a request always finds room if nothing waits.
+    pub prompt_tokens: u64,
+    /// Requests of one client that may run or wait.
+    pub client_requests: u32,
+    /// Prompt tokens of one client that may wait to be computed; a request always finds room if none do.
+    pub client_prompt_tokens: u64,
+}
+
+/// All accepted requests, as counts.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: QueueLimits,
+    sequences_max: u32,
+    total: Load,
+    /// Of clients that have any.
+    clients: BTreeMap<ClientKey, Load>,
+    ends: EndRate,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Load {
+    requests: u32,
+    /// Known and not yet computed.
+    prompt_tokens: u64,
+}
+
+/// How fast places come free.
+#[derive(Debug, Default)]
+struct EndRate {
+    /// Mean time between two ends while there was work.
+    interval: Duration,
+    /// When the last request ended, or the first one came after a rest.
+    last: Duration,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: QueueLimits, sequences_max: u32) -> Self {
+        Self {
+            limits,
+            sequences_max,
+            total: Load::default(),
+            clients: BTreeMap::new(),
+            ends: EndRate::default(),
+        }
+    }
+
+    /// Accepted requests that have not ended.
+    pub(crate) fn accepted(&self) -> u32 {
+        self.total.requests
+    }
+
+    /// Prompt tokens that wait to be computed.
+    pub(crate) fn prompt_tokens(&self) -> u64 {
+        self.total.prompt_tokens
+    }
+
+    /// Counts one more request, if there is room for it.
+    pub(crate) fn reserve(&mut self, client: ClientKey, now: Duration) -> Result<(), SubmitError> {
+        let load = self.load(client);
+        let accepted_max = self.sequences_max.saturating_add(self.limits.requests);
+        if self.total.requests >= accepted_max || self.total.prompt_tokens >= self.limits.prompt_tokens.max(1)
+        {
+            return Err(self.queue_full(now));
+        }
+        if load.requests >= self.limits.client_requests {
+            return Err(SubmitError::ClientLimit {
+                running_or_waiting: load.requests,
+                limit: self.limits.client_requests,
+                retry_after: self.client_retry(load, now),
+            });
+        }
+        if load.prompt_tokens >= self.limits.client_prompt_tokens.max(1) {
+            return Err(self.client_tokens(load, now));
+        }
+        if self.total.requests == 0 {
+            self.ends.last = now;
+        }
+        self.total.requests += 1;
+        self.clients.entry(client).or_default().requests += 1;
+        Ok(())
+    }
+
+    /// Counts the prompt of a reserved request, now that its length is known.
+    pub(crate) fn add_prompt(
+        &mut self,
+        client: ClientKey,
+        tokens: u64,
+        now: Duration,
+    ) -> Result<(), SubmitError> {
+        let full = |waiting: u64, limit: u64| waiting > 0 && waiting.saturating_add(tokens) > limit;
+        let load = self.load(client);
+        if full(self.total.prompt_tokens, self.limits.prompt_tokens) {
+            return Err(self.queue_full(now));
+        }
+        if full(load.prompt_tokens, self.limits.client_prompt_tokens) {
+            return Err(self.client_tokens(load, now));
+        }
+        self.total.prompt_tokens += tokens;
+        self.clients.entry(client).or_default().prompt_tokens += tokens;
+        Ok(())
+    }
+
+    /// A prompt is computed, or never will be.
+    pub(crate) fn remove_prompt(&mut self, client: ClientKey, tokens: u64) {
+        self.total.prompt_tokens = self.total.prompt_tokens.saturating_sub(tokens);
+        if let Some(load) = self.clients.get_mut(&client) {
+            load.prompt_tokens = load.prompt_tokens.saturating_sub(tokens);
+        }
+    }
+
+    /// Gives a place back; its prompt is removed already.
+    pub(crate) fn end(&mut self, client: ClientKey, now: Duration) {
+        self.total.requests = self.total.requests.saturating_sub(1);
+        if let Some(load) = self.clients.get_mut(&client) {
+            load.requests = load.requests.saturating_sub(1);
+            if *load == Load::default() {
+                self.clients.remove(&client);
+            }
+        }
+        self.ends.note(now);
+    }
+
+    fn load(&self, client: ClientKey) -> Load {
+        self.clients.get(&client).copied().unwrap_or_default()
+    }
+
+    /// A client that comes back when half of what waits now has gone finds room, whoever else was told the same.
+    fn queue_full(&self, now: Duration) -> SubmitError {
+        let waiting = self.total.requests.saturating_sub(self.sequences_max);
+        SubmitError::QueueFull { waiting, retry_after: self.ends.time_of(f64::from(waiting) / 2.0, now) }
+    }
+
+    fn client_tokens(&self, load: Load, now: Duration) -> SubmitError {
+        SubmitError::ClientTokenLimit {
+            waiting_tokens: load.prompt_tokens,
+            limit: self.limits.client_prompt_tokens,
+            retry_after: self.client_retry(load, now),
+        }
+    }
+
+    /// Ends are spread evenly over all requests, so the next of a client's own is that many ends away.
+    fn client_retry(&self, load: Load, now: Duration) -> Duration {
+        let ends = f64::from(self.total.requests) / f64::from(load.requests.max(1));
+        self.ends.time_of(ends, now)
+    }
+}
+
+impl EndRate {
+    fn note(&mut self, now: Duration) {
+        let newest = now.saturating_sub(self.last);
+        self.interval = if self.interval.is_zero() {
+            newest
+        } else {
+            self.interval.mul_f64(1.0 - INTERVAL_WEIGHT) + newest.mul_f64(INTERVAL_WEIGHT)
+        };
+        self.last = now;
+    }
+
+    /// The time so many ends take; an interval that already lasts longer than the mean counts for itself.
+    fn time_of(&self, ends: f64, now: Duration) -> Duration {
+        let interval = self.interval.max(now.saturating_sub(self.last));
+        let seconds = (interval.as_secs_f64() * ends)
+            .clamp(RETRY_AFTER_MIN.as_secs_f64(), RETRY_AFTER_MAX.as_secs_f64());
+        Duration::from_secs_f64(seconds)
+    }
+}

@@ -1,0 +1,47 @@
+use std::{hash::BuildHasher, sync::mpsc::Sender};
+
+use crate::{
+    output::Output,
+    request::{Caller, Generation, GenerationRequest, SubmitError, ValidRequest},
+    shared::Place,
+};
+
+/// What the worker is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Submit(Box<Submission>),
+    Stop,
+}
+
+/// An accepted request on its way to the worker.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    pub(crate) caller: Caller,
+    pub(crate) request: ValidRequest,
+    pub(crate) output: Output,
+}
+
+/// A place that is counted for one request. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Reservation {
+    pub(crate) place: Place,
+    pub(crate) caller: Caller,
+    pub(crate) inbox: Sender<Message>,
+}
+
+impl Reservation {
+    /// Accepts the request, or says why not. An accepted one ends in exactly one `Finished` or `Failed` (I19).
+    ///
+    /// A request without a seed gets a random one.
+    pub fn submit(self, request: GenerationRequest) -> Result<Generation, SubmitError> {
+        let Self { mut place, caller, inbox } = self;
+        let random_seed = std::hash::RandomState::new().hash_one(());
+        let request = request.validate(&place.shared().info, random_seed)?;
+        let prompt_tokens = request.usage.prompt_tokens;
+        place.add_prompt(u64::from(prompt_tokens))?;
+        let (output, events) = Output::new(place, &request);
+        let submission = Submission { caller, request, output };
+        inbox.send(Message::Submit(Box::new(submission))).map_err(|_| SubmitError::Stopped)?;
+        Ok(Generation { prompt_tokens, events })
+    }
+}
