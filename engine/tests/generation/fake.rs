@@ -160,7 +160,12 @@ impl Running {
     pub fn start(fake: Fake, text: Text, context: u32, queue_requests: u32) -> Self {
         let kv_blocks = u32::try_from(fake.memory.len() / BLOCK).unwrap();
         let limits = EngineLimits::new(context, kv_blocks, VOCAB);
-        let queue = QueueLimits { requests: queue_requests, client_requests: u32::MAX, ..limits.queue };
+        let queue = QueueLimits {
+            requests: queue_requests,
+            prompt_tokens: u64::MAX,
+            client_requests: u32::MAX,
+            client_prompt_tokens: u64::MAX,
+        };
         let limits = EngineLimits { queue, ..limits };
         let (handle, thread) = Engine::start(Box::new(fake), text, limits, Clock::monotonic()).unwrap();
         Self { handle, thread: Some(thread) }
