@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use crate::json::shown_name;
-use crate::{Architecture, ModelConfig, Tensor, TensorIndex};
+use crate::{ModelConfig, OutputHead, Tensor, TensorIndex};
 
 /// A tensor that the architecture computes with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,44 +33,62 @@ fn listed(names: &[String]) -> String {
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
-/// All tensors that this configuration computes with, in the order a forward pass meets them.
+/// All tensors that this configuration computes with, in the order a forward pass meets them, by the names that
+/// transformers gives them in a `…ForCausalLM`.
 pub fn expected_tensors(config: &ModelConfig) -> Vec<ExpectedTensor> {
-    match config.architecture {
-        Architecture::Llama => llama(config),
-    }
-}
-
-fn llama(config: &ModelConfig) -> Vec<ExpectedTensor> {
     let hidden = u64::from(config.hidden_size);
-    let intermediate = u64::from(config.intermediate_size);
     let vocab = u64::from(config.vocab_size);
-    let query = u64::from(config.heads) * u64::from(config.head_dim);
-    let kv = u64::from(config.kv_heads) * u64::from(config.head_dim);
-    let expected = |name: String, shape: &[u64]| ExpectedTensor { name, shape: shape.to_vec() };
-    let mut tensors = vec![expected("model.embed_tokens.weight".to_owned(), &[vocab, hidden])];
+    let expected =
+        |name: &str, shape: &[u64]| ExpectedTensor { name: name.to_owned(), shape: shape.to_vec() };
+    let mut tensors = vec![expected(EMBEDDING, &[vocab, hidden])];
     for layer in 0..config.layers {
-        let of_layer: [(&str, &[u64]); 9] = [
-            ("input_layernorm", &[hidden]),
-            ("self_attn.q_proj", &[query, hidden]),
-            ("self_attn.k_proj", &[kv, hidden]),
-            ("self_attn.v_proj", &[kv, hidden]),
-            ("self_attn.o_proj", &[hidden, query]),
-            ("post_attention_layernorm", &[hidden]),
-            ("mlp.gate_proj", &[intermediate, hidden]),
-            ("mlp.up_proj", &[intermediate, hidden]),
-            ("mlp.down_proj", &[hidden, intermediate]),
-        ];
-        tensors.extend(
-            of_layer.map(|(name, shape)| expected(format!("model.layers.{layer}.{name}.weight"), shape)),
-        );
+        let named = |(name, shape): (&str, Vec<u64>)| ExpectedTensor {
+            name: format!("model.layers.{layer}.{name}"),
+            shape,
+        };
+        tensors.extend(of_layer(config).into_iter().map(named));
     }
-    tensors.push(expected("model.norm.weight".to_owned(), &[hidden]));
-    if !config.tie_word_embeddings {
-        tensors.push(expected(LM_HEAD.to_owned(), &[vocab, hidden]));
+    tensors.push(expected("model.norm.weight", &[hidden]));
+    if config.head == OutputHead::Own {
+        tensors.push(expected(LM_HEAD, &[vocab, hidden]));
     }
     tensors
 }
 
+fn of_layer(config: &ModelConfig) -> Vec<(&'static str, Vec<u64>)> {
+    let ModelConfig { architecture, hidden_size, intermediate_size, heads, kv_heads, head_dim, .. } = *config;
+    let [hidden, intermediate, head_dim] = [hidden_size, intermediate_size, head_dim].map(u64::from);
+    let (query, kv) = (u64::from(heads) * head_dim, u64::from(kv_heads) * head_dim);
+    let mut tensors = vec![
+        ("input_layernorm.weight", vec![hidden]),
+        ("self_attn.q_proj.weight", vec![query, hidden]),
+        ("self_attn.k_proj.weight", vec![kv, hidden]),
+        ("self_attn.v_proj.weight", vec![kv, hidden]),
+    ];
+    if architecture.has_attention_bias() {
+        tensors.extend([
+            ("self_attn.q_proj.bias", vec![query]),
+            ("self_attn.k_proj.bias", vec![kv]),
+            ("self_attn.v_proj.bias", vec![kv]),
+        ]);
+    }
+    if architecture.has_head_norm() {
+        tensors.extend([
+            ("self_attn.q_norm.weight", vec![head_dim]),
+            ("self_attn.k_norm.weight", vec![head_dim]),
+        ]);
+    }
+    tensors.extend([
+        ("self_attn.o_proj.weight", vec![hidden, query]),
+        ("post_attention_layernorm.weight", vec![hidden]),
+        ("mlp.gate_proj.weight", vec![intermediate, hidden]),
+        ("mlp.up_proj.weight", vec![intermediate, hidden]),
+        ("mlp.down_proj.weight", vec![hidden, intermediate]),
+    ]);
+    tensors
+}
+
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
 const LM_HEAD: &str = "lm_head.weight";
 
 /// A tensor of the architecture and where it lies.
@@ -118,6 +136,6 @@ fn is_ignored(config: &ModelConfig, name: &str) -> bool {
     // Older transformers saved this buffer; it is a function of rope_theta and head_dim, and is computed from them.
     let is_rotary_buffer = name.ends_with(".rotary_emb.inv_freq");
     // With tied weights transformers overwrites a stored output projection by the embedding, so it is never used.
-    let is_tied_copy = config.tie_word_embeddings && name == LM_HEAD;
+    let is_tied_copy = config.head == OutputHead::Tied && name == LM_HEAD;
     is_rotary_buffer || is_tied_copy
 }

@@ -1,14 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClaimError, Dtype, ModelConfig, TensorIndex};
-
-/// The arithmetic a checkpoint asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Architecture {
-    /// `LlamaForCausalLM`: Llama 2, 3.x and what shares their form.
-    Llama,
-}
+use crate::{Architecture, ClaimError, Dtype, ModelConfig, TensorIndex};
 
 /// All that the footprint needs to know of a checkpoint, small enough for a status field.
 ///

@@ -1,6 +1,7 @@
 use serde_json::Value;
 
-use crate::config::{ConfigError, Keys, ModelConfig, invalid, token_ids};
+use crate::config::{ConfigError, ModelConfig};
+use crate::keys::{Keys, invalid, token_ids};
 
 /// What `generation_config.json` suggests where a request says nothing. `None` = it says nothing either.
 ///

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use thiserror::Error;
 
+use crate::claim;
 use crate::header::{Shard, Tensor};
 use crate::json::{JsonError, UniqueMap, shown_name};
 
@@ -106,6 +107,18 @@ impl TensorIndex {
             }
         }
         Ok(Self { tensors })
+    }
+
+    /// A checkpoint saved from the bare decoder (most embedding models) leaves out the `model.` that a `…ForCausalLM` puts
+    /// before its names, and has no output head. With it put there, and whether it was missing.
+    #[must_use]
+    pub(crate) fn with_decoder_prefix(self) -> (Self, bool) {
+        let (prefix, bare) = claim::EMBEDDING.split_at("model.".len());
+        if !self.tensors.contains_key(bare) || self.tensors.contains_key(claim::EMBEDDING) {
+            return (self, false);
+        }
+        let named = self.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor));
+        (Self { tensors: named.collect() }, true)
     }
 
     pub fn get(&self, name: &str) -> Option<&Tensor> {

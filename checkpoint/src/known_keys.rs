@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::Architecture;
+
 /// The one value of a key that this engine implements. Null and absence mean the same as it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Fixed {
@@ -12,8 +14,6 @@ pub(crate) enum Fixed {
     Number(f64),
     /// An object or list without entries.
     Empty,
-    /// A list in which every entry is this text.
-    Each(&'static str),
     /// No value but null.
     Absent,
 }
@@ -29,9 +29,6 @@ impl Fixed {
                 value.as_object().is_some_and(serde_json::Map::is_empty)
                     || value.as_array().is_some_and(Vec::is_empty)
             }
-            Self::Each(text) => {
-                value.as_array().is_some_and(|list| list.iter().all(|entry| entry.as_str() == Some(text)))
-            }
             Self::Absent => value.is_null(),
         }
     }
@@ -44,25 +41,22 @@ impl fmt::Display for Fixed {
             Self::Flag(flag) => write!(formatter, "{flag}"),
             Self::Number(number) => write!(formatter, "{number}"),
             Self::Empty => formatter.write_str("empty"),
-            Self::Each(text) => write!(formatter, "{text:?} for every layer"),
             Self::Absent => formatter.write_str("absent or null"),
         }
     }
 }
 
-/// Keys that change the arithmetic of a Llama unless they have this value.
-pub(crate) const FIXED: [(&str, Fixed); 18] = [
+/// Keys that change the arithmetic of any family unless they have this value.
+pub(crate) const FIXED: [(&str, Fixed); 15] = [
     ("hidden_act", Fixed::Text("silu")),
-    ("attention_bias", Fixed::Flag(false)),
     ("mlp_bias", Fixed::Flag(false)),
     // Splits matrix products into slices: the same sum in another order, which only training's layout asked for.
     ("pretraining_tp", Fixed::Number(1.0)),
     ("partial_rotary_factor", Fixed::Number(1.0)),
     // Written by some exporters; transformers' Llama rotates halves whatever it says.
     ("rope_interleaved", Fixed::Flag(false)),
-    ("sliding_window", Fixed::Absent),
-    ("use_sliding_window", Fixed::Flag(false)),
-    ("layer_types", Fixed::Each("full_attention")),
+    // Text models of the Qwen-VL line; positions there have three coordinates.
+    ("use_mrope", Fixed::Flag(false)),
     ("is_encoder_decoder", Fixed::Flag(false)),
     ("is_decoder", Fixed::Flag(false)),
     ("add_cross_attention", Fixed::Flag(false)),
@@ -73,6 +67,20 @@ pub(crate) const FIXED: [(&str, Fixed); 18] = [
     ("tf_legacy_loss", Fixed::Flag(false)),
     ("use_bfloat16", Fixed::Flag(false)),
 ];
+
+/// As [`FIXED`], for one family.
+pub(crate) const fn fixed_of(architecture: Architecture) -> &'static [(&'static str, Fixed)] {
+    match architecture {
+        Architecture::Llama => &[
+            ("attention_bias", Fixed::Flag(false)),
+            ("sliding_window", Fixed::Absent),
+            ("use_sliding_window", Fixed::Flag(false)),
+        ],
+        Architecture::Qwen3 | Architecture::Mistral => &[("attention_bias", Fixed::Flag(false))],
+        // Its queries, keys and values always have a bias; the key only repeats it.
+        Architecture::Qwen2 => &[("attention_bias", Fixed::Flag(true))],
+    }
+}
 
 /// Keys that say how the file came to be, how training or a Python object behaved, or how answers are sampled by
 /// default. None is read by the forward pass.

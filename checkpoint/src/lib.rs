@@ -11,6 +11,7 @@
 //! hostile by assumption: every count, offset and length is checked before it is used, and an unknown value that would
 //! change the arithmetic is an error that names the key.
 
+mod architecture;
 mod claim;
 mod config;
 mod dtype;
@@ -20,14 +21,17 @@ mod header;
 mod index;
 mod inspection;
 mod json;
+mod keys;
 mod known_keys;
 mod read;
 mod rope;
+mod window;
 
+pub use architecture::Architecture;
 pub use claim::{ClaimError, ClaimedTensor, ExpectedTensor, expected_tensors};
-pub use config::{ConfigError, ModelConfig};
+pub use config::{ConfigError, ModelConfig, OutputHead};
 pub use dtype::{Dtype, RowError};
-pub use facts::{Architecture, Facts, TENSOR_ALIGNMENT_BYTES};
+pub use facts::{Facts, TENSOR_ALIGNMENT_BYTES};
 pub use generation::GenerationConfig;
 pub use header::{HEADER_BYTES_MAX, HEADER_LENGTH_BYTES, HeaderError, Shard, Tensor, header_bytes};
 pub use index::{IndexError, ShardMap, TensorIndex};

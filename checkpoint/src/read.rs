@@ -7,7 +7,7 @@ use crate::header::{HEADER_LENGTH_BYTES, header_bytes};
 use crate::inspection::{DIGEST_CONTENT_BYTES_MAX, DIGEST_PREFIX_BYTES, HashedFile, digest};
 use crate::{
     ClaimError, ConfigError, Facts, GenerationConfig, HeaderError, IndexError, Inspection, ModelConfig,
-    Refusal, RefusalReason, Shard, ShardMap, TensorIndex,
+    OutputHead, Refusal, RefusalReason, Shard, ShardMap, TensorIndex,
 };
 
 /// A checkpoint's directory, as much of it as reading headers needs. Implemented by whoever may touch files.
@@ -104,7 +104,7 @@ impl Checkpoint {
     pub fn read(files: &impl Files) -> Result<Self, CheckpointError> {
         let names = files.names().map_err(CheckpointError::Directory)?;
         let config_json = small_file(files, &names, CONFIG, CONFIG_BYTES_MAX)?;
-        let config = ModelConfig::parse(&config_json)
+        let mut config = ModelConfig::parse(&config_json)
             .map_err(|source| CheckpointError::Config { file: CONFIG, source })?;
         let generation = if names.contains(GENERATION) {
             let json = small_file(files, &names, GENERATION, CONFIG_BYTES_MAX)?;
@@ -114,7 +114,10 @@ impl Checkpoint {
             GenerationConfig::of_config(&config)
         };
         let mut hashed = Vec::new();
-        let index = weights(files, &names, &mut hashed)?;
+        let (index, is_bare_decoder) = weights(files, &names, &mut hashed)?.with_decoder_prefix();
+        if is_bare_decoder && config.head == OutputHead::Own {
+            config.head = OutputHead::Absent;
+        }
         let tokenizer_bytes = limited_bytes(files, &names, TOKENIZER, TOKENIZER_BYTES_MAX)?;
         let facts = Facts::new(&config, &index, tokenizer_bytes)?;
         let others = [CONFIG, GENERATION, TOKENIZER, INDEX].into_iter().chain(TEXT_FILES);

@@ -1,6 +1,7 @@
 use serde_json::Value;
 
-use crate::config::{ConfigError, Keys, invalid};
+use crate::config::ConfigError;
+use crate::keys::{Keys, invalid};
 
 /// Rotary position embedding: pair `i` of a head turns by `position × theta^(−2i / head_dim)`, scaled.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +28,20 @@ pub enum RopeScaling {
         /// Context of the first training, tokens.
         original_max_position: u32,
     },
+    /// `YaRN` (Peng et al., 2023): pair `i` is kept where `i ≤ low`, divided by `factor` where `i ≥ high`, mixed linearly
+    /// between; `low` and `high` are the pairs that make `beta_fast` and `beta_slow` whole turns within the first
+    /// training's context, `i(β) = head_dim · ln(original / (2π·β)) / (2·ln theta)`.
+    Yarn {
+        factor: f64,
+        /// Context of the first training, tokens.
+        original_max_position: u32,
+        beta_fast: f64,
+        beta_slow: f64,
+        /// Cosines and sines are multiplied by it, so scores grow with its square.
+        attention_factor: f64,
+        /// Whether `low` is rounded down and `high` up to whole pairs.
+        truncate: bool,
+    },
 }
 
 /// Largest base and factor that are read: published models end at 10^9 and 64. Beyond 10^12 `f32` frequencies underflow to
@@ -39,7 +54,8 @@ const THETA_DEFAULT: f64 = 10_000.0;
 
 impl Rope {
     /// Reads `rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5, theta inside).
-    pub(crate) fn parse(keys: &mut Keys) -> Result<Self, ConfigError> {
+    /// `trained_context` is what `max_position_embeddings` says, the default of where the scaling starts.
+    pub(crate) fn parse(keys: &mut Keys, trained_context: u32) -> Result<Self, ConfigError> {
         let outer = keys.take("rope_theta").filter(|value| !value.is_null());
         let version_4 = keys.nested("rope_scaling")?;
         let version_5 = keys.nested("rope_parameters")?;
@@ -61,7 +77,7 @@ impl Rope {
         {
             return Err(invalid(&nested.named("partial_rotary_factor"), &value, "1"));
         }
-        let scaling = scaling(&mut nested)?;
+        let scaling = scaling(&mut nested, trained_context)?;
         nested.finish_empty()?;
         Ok(Self { theta, scaling })
     }
@@ -85,7 +101,7 @@ fn theta(outer: Option<Value>, inner: Option<Value>) -> Result<f64, ConfigError>
 }
 
 /// `rope_type`, spelled `type` by older files; both may be there and must then agree.
-fn scaling(nested: &mut Keys) -> Result<RopeScaling, ConfigError> {
+fn scaling(nested: &mut Keys, trained_context: u32) -> Result<RopeScaling, ConfigError> {
     let old = nested.take("type");
     let new = nested.take("rope_type");
     let kind = match (new, old) {
@@ -103,7 +119,11 @@ fn scaling(nested: &mut Keys) -> Result<RopeScaling, ConfigError> {
         Some("default") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear { factor: factor(nested, "factor")? }),
         Some("llama3") => llama3(nested),
-        _ => Err(invalid(&nested.named("rope_type"), &kind, "\"default\", \"linear\" or \"llama3\"")),
+        Some("yarn") => yarn(nested, trained_context),
+        _ => {
+            let allowed = "\"default\", \"linear\", \"llama3\" or \"yarn\"";
+            Err(invalid(&nested.named("rope_type"), &kind, allowed))
+        }
     }
 }
 
@@ -123,6 +143,43 @@ fn llama3(nested: &mut Keys) -> Result<RopeScaling, ConfigError> {
             None,
             ORIGINAL_CONTEXT_MAX,
         )?,
+    })
+}
+
+fn yarn(nested: &mut Keys, trained_context: u32) -> Result<RopeScaling, ConfigError> {
+    let factor = factor(nested, "factor")?;
+    let beta_fast = nested.number("beta_fast", Some(32.0), 0.0, FACTOR_MAX)?;
+    let beta_slow = nested.number("beta_slow", Some(1.0), 0.0, FACTOR_MAX)?;
+    if beta_fast <= beta_slow {
+        let allowed = format!("above beta_slow, {beta_slow}");
+        return Err(invalid(&nested.named("beta_fast"), &beta_fast.into(), &allowed));
+    }
+    Ok(RopeScaling::Yarn {
+        factor,
+        original_max_position: nested.count(
+            "original_max_position_embeddings",
+            Some(trained_context),
+            ORIGINAL_CONTEXT_MAX,
+        )?,
+        beta_fast,
+        beta_slow,
+        attention_factor: attention_factor(nested, factor)?,
+        truncate: nested.flag("truncate", true)?,
+    })
+}
+
+/// As given, or `0.1·ln(factor) + 1`; with `mscale` and `mscale_all_dim` the ratio of that for the two, where each
+/// multiplies the logarithm.
+fn attention_factor(nested: &mut Keys, factor: f64) -> Result<f64, ConfigError> {
+    let mut optional =
+        |key: &str| nested.has(key).then(|| nested.number(key, None, 0.0, FACTOR_MAX)).transpose();
+    let (given, numerator, denominator) =
+        (optional("attention_factor")?, optional("mscale")?, optional("mscale_all_dim")?);
+    let of = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
+    Ok(match (given, numerator, denominator) {
+        (Some(given), ..) => given,
+        (None, Some(numerator), Some(denominator)) => of(numerator) / of(denominator),
+        (None, ..) => of(1.0),
     })
 }
 

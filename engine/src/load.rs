@@ -29,7 +29,7 @@ use crate::{
         oracle::Oracle,
     },
     batch::{Batch, ForwardError, ForwardPass, Logits},
-    model::{Buffers, Llama, StepLimits},
+    model::{Buffers, Decoder, StepLimits},
     weights::{ModelDirectory, Placement, PlacementError, ReadError, read},
 };
 
@@ -254,8 +254,8 @@ impl Model<'_> {
         };
         let buffers = Buffers::new(&self.workspace);
         match self.config.architecture {
-            Architecture::Llama => {
-                Ok(Box::new(Llama::new(backend, self.config, self.placement.weights(), buffers, limits)?))
+            Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 | Architecture::Qwen3 => {
+                Ok(Box::new(Decoder::new(backend, self.config, self.placement.weights(), buffers, limits)?))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::support::{config, config_with, parsed};
 use serde_json::{Value, json};
-use sparkherd_checkpoint::{ConfigError, GenerationConfig, ModelConfig, RopeScaling};
+use sparkherd_checkpoint::{ConfigError, GenerationConfig, ModelConfig, OutputHead, RopeScaling};
 
 fn refusal(config: &Value) -> String {
     ModelConfig::parse(config.to_string().as_bytes()).expect_err("refused").to_string()
@@ -15,7 +15,7 @@ fn sizes_and_defaults_are_read() {
     assert_eq!((model.heads, model.kv_heads, model.head_dim), (4, 2, 2));
     assert_eq!((model.vocab_size, model.max_context), (32, 256));
     assert_eq!((model.bos_token_id, model.eos_token_ids), (Some(1), vec![2]));
-    assert!(!model.tie_word_embeddings);
+    assert_eq!(model.head, OutputHead::Own);
 
     let mut sparse = config();
     for key in
@@ -118,13 +118,15 @@ fn what_would_change_the_arithmetic_is_named_with_its_value() {
         ),
         (
             "architectures",
-            json!(["Qwen3ForCausalLM"]),
-            "architecture \"Qwen3ForCausalLM\" is not supported; supported: LlamaForCausalLM",
+            json!(["Qwen3MoeForCausalLM"]),
+            "architecture \"Qwen3MoeForCausalLM\" is not supported; supported: Llama, Mistral, Qwen2 and Qwen3, each \
+             as …ForCausalLM or …Model",
         ),
         (
             "architectures",
             json!([]),
-            "architecture a list of 0 values is not supported; supported: LlamaForCausalLM",
+            "architecture a list of 0 values is not supported; supported: Llama, Mistral, Qwen2 and Qwen3, each as \
+             …ForCausalLM or …Model",
         ),
         ("tie_word_embeddings", json!("yes"), "tie_word_embeddings is \"yes\"; must be true or false"),
     ];
@@ -143,13 +145,23 @@ fn an_unknown_rotation_is_named_with_its_value() {
         ),
         (
             "rope_scaling",
-            json!({"rope_type": "yarn", "factor": 4}),
-            "rope_scaling.rope_type is \"yarn\"; must be \"default\", \"linear\" or \"llama3\"",
+            json!({"rope_type": "dynamic", "factor": 4}),
+            "rope_scaling.rope_type is \"dynamic\"; must be \"default\", \"linear\", \"llama3\" or \"yarn\"",
         ),
         (
             "rope_scaling",
             json!({"rope_type": "linear", "factor": 4, "beta_fast": 32}),
             "key \"rope_scaling.beta_fast\" = 32 is unknown and could change the arithmetic",
+        ),
+        (
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 4, "llama_4_scaling_beta": 0.1}),
+            "key \"rope_scaling.llama_4_scaling_beta\" = 0.1 is unknown and could change the arithmetic",
+        ),
+        (
+            "rope_scaling",
+            json!({"rope_type": "yarn", "factor": 4, "beta_fast": 1, "beta_slow": 32}),
+            "rope_scaling.beta_fast is 1.0; must be above beta_slow, 32",
         ),
         ("rope_scaling", json!({"rope_type": "linear"}), "key rope_scaling.factor is missing"),
         ("rope_scaling", json!({"factor": 2.0}), "key rope_scaling.rope_type is missing"),

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a helper that fails is a failed test")]
 
 mod config;
+mod families;
 mod read;
 mod support;
 mod weights;

@@ -5,8 +5,8 @@ use sparkherd_checkpoint::Dtype;
 use sparkherd_footprint::BLOCK_TOKENS;
 
 use super::{
-    Activation, Add, AddRmsNorm, Attention, BackendError, Embed, GatherRows, KvShape, KvWrite, Linear,
-    RmsNorm, Rope, SiluMultiply, Weight, arena::Arena, blocks::element,
+    Activation, Add, AddBias, AddRmsNorm, Attention, BackendError, Embed, GatherRows, HeadRmsNorm, KvShape,
+    KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight, arena::Arena, blocks::element,
 };
 
 /// A weight's values in their stored type.
@@ -139,6 +139,22 @@ impl Linear {
         equal("linear", "rows of out", self.out.rows, self.x.rows)?;
         equal("linear", "columns of out", self.out.columns, self.weight.rows)?;
         equal("linear", "columns of weight", self.weight.columns, self.x.columns)
+    }
+}
+
+impl AddBias {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        equal("add_bias", "rows of bias", self.bias.rows, 1)?;
+        equal("add_bias", "columns of bias", self.bias.columns, self.x.columns)
+    }
+}
+
+impl HeadRmsNorm {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        let operation = "head_rms_norm";
+        equal(operation, "rows of weight", self.weight.rows, 1)?;
+        below(operation, "size of a head", self.weight.columns, self.x.columns + 1)?;
+        equal(operation, "columns modulo the size of a head", self.x.columns % self.weight.columns.max(1), 0)
     }
 }
 

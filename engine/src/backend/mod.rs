@@ -22,7 +22,8 @@ use thiserror::Error;
 
 pub use operands::{Activation, KvShape, SequenceRows, Weight};
 pub use operations::{
-    Add, AddRmsNorm, Attention, Embed, GatherRows, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    Add, AddBias, AddRmsNorm, Attention, Embed, GatherRows, HeadRmsNorm, KvWrite, Linear, RmsNorm, Rope,
+    SiluMultiply,
 };
 
 use arena::Arena;
@@ -71,6 +72,8 @@ pub trait Backend: Send {
     fn add_rms_norm(&mut self, args: AddRmsNorm) -> Result<(), BackendError>;
     fn add(&mut self, args: Add) -> Result<(), BackendError>;
     fn linear(&mut self, args: Linear) -> Result<(), BackendError>;
+    fn add_bias(&mut self, args: AddBias) -> Result<(), BackendError>;
+    fn head_rms_norm(&mut self, args: HeadRmsNorm) -> Result<(), BackendError>;
     fn rope(&mut self, args: Rope) -> Result<(), BackendError>;
     fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError>;
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError>;

@@ -46,6 +46,25 @@ pub struct Add {
     pub delta: Activation,
 }
 
+/// `x[t] += bias`: what follows a [`Linear`] that has a bias.
+#[derive(Clone, Copy, Debug)]
+pub struct AddBias {
+    /// `[T, outputs]`
+    pub x: Activation,
+    /// `[1, outputs]`
+    pub bias: Weight,
+}
+
+/// [`RmsNorm`] in place of each head by itself, all with the same weight.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadRmsNorm {
+    /// `[T, heads · head_dim]`
+    pub x: Activation,
+    /// `[1, head_dim]`
+    pub weight: Weight,
+    pub epsilon: f32,
+}
+
 /// `out = x · weightᵀ`: `x [T, inputs]`, `weight [outputs, inputs]`, `out [T, outputs]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {

@@ -1,19 +1,53 @@
 use crate::{
-    backend::{Attention, Backend, BackendError, KvWrite, Linear, Rope, Weight},
+    backend::{
+        Activation, AddBias, Attention, Backend, BackendError, HeadRmsNorm, KvWrite, Linear, Rope, Weight,
+    },
     model::{Buffers, Step},
 };
 
-/// Grouped-query attention with rotary positions, without biases.
+/// A matrix, and what is added after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Projection {
+    /// `[outputs, inputs]`
+    pub weight: Weight,
+    /// `[outputs]`
+    pub bias: Option<Weight>,
+}
+
+impl Projection {
+    fn forward(
+        &self,
+        backend: &mut impl Backend,
+        x: Activation,
+        out: Activation,
+    ) -> Result<(), BackendError> {
+        backend.linear(Linear { x, weight: self.weight, out })?;
+        self.bias.map_or(Ok(()), |bias| backend.add_bias(AddBias { x: out, bias }))
+    }
+}
+
+/// Normalisation of each head before its rotation.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadNorms {
+    /// `[head_dim]`
+    pub query: Weight,
+    /// `[head_dim]`
+    pub key: Weight,
+    pub epsilon: f32,
+}
+
+/// Grouped-query attention with rotary positions.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionLayer {
     /// Which layer of the pool it reads and writes.
     pub index: usize,
-    /// `[query_heads · head_dim, hidden]`
-    pub query: Weight,
-    /// `[kv_heads · head_dim, hidden]`
-    pub key: Weight,
-    /// `[kv_heads · head_dim, hidden]`
-    pub value: Weight,
+    /// To `query_heads · head_dim`.
+    pub query: Projection,
+    /// To `kv_heads · head_dim`.
+    pub key: Projection,
+    /// To `kv_heads · head_dim`.
+    pub value: Projection,
+    pub head_norms: Option<HeadNorms>,
     /// `[hidden, query_heads · head_dim]`
     pub output: Weight,
 }
@@ -27,9 +61,13 @@ impl AttentionLayer {
         step: &Step,
     ) -> Result<(), BackendError> {
         let Buffers { normed, query, key, value, attention, rotations, .. } = *buffers;
-        backend.linear(Linear { x: normed, weight: self.query, out: query })?;
-        backend.linear(Linear { x: normed, weight: self.key, out: key })?;
-        backend.linear(Linear { x: normed, weight: self.value, out: value })?;
+        self.query.forward(backend, normed, query)?;
+        self.key.forward(backend, normed, key)?;
+        self.value.forward(backend, normed, value)?;
+        if let Some(HeadNorms { query: of_queries, key: of_keys, epsilon }) = self.head_norms {
+            backend.head_rms_norm(HeadRmsNorm { x: query, weight: of_queries, epsilon })?;
+            backend.head_rms_norm(HeadRmsNorm { x: key, weight: of_keys, epsilon })?;
+        }
         backend.rope(Rope { x: query, rotations })?;
         backend.rope(Rope { x: key, rotations })?;
         backend.kv_write(KvWrite { layer: self.index, keys: key, values: value, slots: step.slots() })?;

@@ -1,11 +1,11 @@
-//! One file per architecture: its order of operations, generic over the backend.
+//! One file per order of operations, generic over the backend.
 
 mod buffers;
+mod decoder;
 mod limits;
-mod llama;
 mod step;
 
 pub use buffers::Buffers;
+pub use decoder::Decoder;
 pub use limits::StepLimits;
-pub use llama::Llama;
 pub use step::Step;

@@ -112,6 +112,21 @@ fn untied_f32_with_default_head_size_matches_transformers() {
 }
 
 #[test]
+fn qwen2_with_biases_and_yarn_matches_transformers() {
+    compare_all("tiny-qwen2-bf16");
+}
+
+#[test]
+fn qwen3_with_normalised_heads_matches_transformers() {
+    compare_all("tiny-qwen3-bf16");
+}
+
+#[test]
+fn mistral_without_a_window_matches_transformers() {
+    compare_all("tiny-mistral-f16");
+}
+
+#[test]
 fn the_demo_model_matches_transformers() {
     compare_all("ask-sparkherd");
 }

@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 use sparkherd_checkpoint::Dtype;
 use sparkherd_engine::backend::{
-    Activation, Add, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HostMemory, KvShape,
-    KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, Weight, arena::Arena,
+    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
+    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, Weight, arena::Arena,
 };
 use sparkherd_footprint::KvDtype;
 
@@ -120,6 +120,10 @@ pub(crate) fn all() -> Vec<Case> {
     }
     cases.extend(DTYPES.map(|dtype| embed(dtype, 21)));
     cases.extend(BLOCK_DTYPES.map(|dtype| embed(dtype, 512)));
+    for (heads, head_dim) in [(1, 2), (3, 20), (16, 128)] {
+        cases.extend(DTYPES.map(|dtype| head_rms_norm(dtype, heads, head_dim)));
+    }
+    cases.extend(DTYPES.map(add_bias));
     cases.push(gather_and_add());
     for (heads, head_dim) in [(1, 2), (3, 20), (2, 128)] {
         cases.push(rope(heads, head_dim));
@@ -176,6 +180,25 @@ fn add_rms_norm(rows: usize, width: usize) -> Case {
             Ok(vec![residual, x])
         },
     )
+}
+
+fn head_rms_norm(dtype: Dtype, heads: usize, head_dim: usize) -> Case {
+    case(
+        format!("head_rms_norm {dtype:?} {heads} × {head_dim}"),
+        vec![(dtype, 1, head_dim)],
+        vec![(9, heads * head_dim)],
+        |backend, weights, at| {
+            backend.head_rms_norm(HeadRmsNorm { x: at[0], weight: weights[0], epsilon: 1e-6 })?;
+            Ok(vec![at[0]])
+        },
+    )
+}
+
+fn add_bias(dtype: Dtype) -> Case {
+    case(format!("add_bias {dtype:?}"), vec![(dtype, 1, 21)], vec![(3, 21)], |backend, weights, at| {
+        backend.add_bias(AddBias { x: at[0], bias: weights[0] })?;
+        Ok(vec![at[0]])
+    })
 }
 
 fn silu_multiply(rows: usize, width: usize) -> Case {

@@ -1,6 +1,7 @@
 """Makes the checkpoints and the expected values that the engine's tests compare with.
 
-    python make.py      makes everything again; the same versions on the same kind of CPU give the same bytes
+    python make.py              makes everything again; the same versions on the same kind of CPU give the same bytes
+    python make.py tiny-qwen2   makes only what is named
 
 Everything expected comes from Hugging Face transformers computing in float32, so an error has to be made twice,
 independently, to go unnoticed. README.md says what is in the files.
@@ -14,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 
 HERE = Path(__file__).parent
 DEMO = HERE.parents[2] / "examples" / "models" / "ask-sparkherd"
@@ -47,6 +48,13 @@ class Tiny:
     written: dict = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     shards: int = 1
+    family: str = "llama"
+    # Where no single-token prompt has the margins with the common one, another.
+    seed: int = SEED
+
+    def model(self, **changes) -> PreTrainedModel:
+        config = AutoConfig.for_model(self.family, **(self.config | changes))
+        return AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
 
 
 LLAMA3_ROPE = {
@@ -58,6 +66,17 @@ LLAMA3_ROPE = {
     "rope_type": "llama3",
 }
 COMMON = {"attention_bias": False, "bos_token_id": 0, "eos_token_id": 1, "hidden_act": "silu", "mlp_bias": False}
+# Of six pairs with 64 tokens: the first makes 10 turns and is kept, the last two none and are divided, three are mixed.
+YARN_ROPE = {"beta_fast": 8, "beta_slow": 0.25, "factor": 4.0, "original_max_position_embeddings": 64, "type": "yarn"}
+# The window is there and switched off, as in every published Qwen.
+COMMON_QWEN = {
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "hidden_act": "silu",
+    "max_window_layers": 1,
+    "sliding_window": 32,
+    "use_sliding_window": False,
+}
 TINY = (
     Tiny(
         "tiny-llama3-bf16",
@@ -91,6 +110,36 @@ TINY = (
         # Llama 2 style: the head's width is hidden_size / num_attention_heads, every head has its own keys.
         left_out=("head_dim", "num_key_value_heads"),
     ),
+    Tiny(
+        "tiny-qwen2-bf16",
+        torch.bfloat16,
+        COMMON_QWEN
+        | dict(hidden_size=40, intermediate_size=88, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2)
+        | dict(vocab_size=283, max_position_embeddings=64, rms_norm_eps=1e-6, tie_word_embeddings=False)
+        | dict(head_dim=12, rope_theta=10000.0, rope_scaling=YARN_ROPE),
+        written={"torch_dtype": "bfloat16"},
+        family="qwen2",
+    ),
+    Tiny(
+        "tiny-qwen3-bf16",
+        torch.bfloat16,
+        COMMON_QWEN
+        | dict(hidden_size=36, intermediate_size=76, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+        | dict(head_dim=14, vocab_size=271, max_position_embeddings=192, rms_norm_eps=1e-6, tie_word_embeddings=True)
+        | dict(attention_bias=False, rope_theta=1000000.0, rope_scaling=None),
+        written={"torch_dtype": "bfloat16"},
+        family="qwen3",
+    ),
+    Tiny(
+        "tiny-mistral-f16",
+        torch.float16,
+        dict(bos_token_id=0, eos_token_id=1, hidden_act="silu", sliding_window=None)
+        | dict(hidden_size=44, intermediate_size=84, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=1)
+        | dict(head_dim=10, vocab_size=267, max_position_embeddings=192, rms_norm_eps=1e-5, tie_word_embeddings=False)
+        | dict(rope_theta=1000000.0),
+        written={"torch_dtype": "float16"},
+        family="mistral",
+    ),
 )
 # How the engine may store keys and values; `f32` does not round them.
 KV_ROUNDING = {"f32": None, "kv_bf16": torch.bfloat16, "kv_f16": torch.float16}
@@ -115,7 +164,7 @@ class RoundingCache(DynamicCache):
 
 
 @torch.no_grad()
-def logits_of(model: LlamaForCausalLM, tokens: list[int], variant: str) -> torch.Tensor:
+def logits_of(model: PreTrainedModel, tokens: list[int], variant: str) -> torch.Tensor:
     """[tokens, vocabulary]: row i is what follows tokens[..= i]."""
     rounding = KV_ROUNDING[variant]
     cache = None if rounding is None else RoundingCache(rounding)
@@ -124,7 +173,7 @@ def logits_of(model: LlamaForCausalLM, tokens: list[int], variant: str) -> torch
     ).logits[0]
 
 
-def greedy(model: LlamaForCausalLM, prompt: list[int], end: int | None) -> list[int] | None:
+def greedy(model: PreTrainedModel, prompt: list[int], end: int | None) -> list[int] | None:
     """`GREEDY_TOKENS` tokens, or up to and including `end`; None if a margin is too small. The context is computed anew
     for each token: nothing is cached."""
     tokens = list(prompt)
@@ -143,7 +192,7 @@ def least_margin(logits: torch.Tensor, prompt_length: int, chosen: list[int]) ->
     return float((rows.gather(-1, index) - rows.scatter(-1, index, -torch.inf).max(-1, keepdim=True).values).min())
 
 
-def expect(model: LlamaForCausalLM, name: str, prompt: list[int], variants: tuple[str, ...], end: int | None):
+def expect(model: PreTrainedModel, name: str, prompt: list[int], variants: tuple[str, ...], end: int | None):
     """One case: its JSON, and its tensors. None if a margin is too small or the noise too large."""
     chosen = greedy(model, prompt, end)
     if chosen is None:
@@ -169,7 +218,7 @@ def expect(model: LlamaForCausalLM, name: str, prompt: list[int], variants: tupl
     return case, tensors
 
 
-def random_weights(model: LlamaForCausalLM, seed: int, dtype: torch.dtype) -> None:
+def random_weights(model: PreTrainedModel, seed: int, dtype: torch.dtype) -> None:
     """Weights that make every part count: unlike a default initialisation, attention is peaked (so positions matter),
     norms scale, and logits are spread over tens. Rounded to `dtype`."""
     generator = torch.Generator().manual_seed(seed)
@@ -181,6 +230,8 @@ def random_weights(model: LlamaForCausalLM, seed: int, dtype: torch.dtype) -> No
                 # With a tied head the last norm is what spreads the logits.
                 gain = 5.0 if tied and name == "model.norm.weight" else 1.0
                 value = (0.5 + torch.rand(parameter.shape, generator=generator)) * gain
+            elif name.endswith("bias"):
+                value = torch.randn(parameter.shape, generator=generator) * 0.7
             elif "embed_tokens" in name:
                 # A tied embedding of the layers' size would make each token predict itself.
                 value = torch.randn(parameter.shape, generator=generator) * (0.3 if tied else 1.0)
@@ -190,11 +241,11 @@ def random_weights(model: LlamaForCausalLM, seed: int, dtype: torch.dtype) -> No
             parameter.copy_(value.to(dtype))
 
 
-def tiny_expectations(tiny: Tiny) -> tuple[LlamaForCausalLM, list[dict], dict[str, torch.Tensor]]:
+def tiny_expectations(tiny: Tiny) -> tuple[PreTrainedModel, list[dict], dict[str, torch.Tensor]]:
     """Per length the first drawn prompt whose margins are large enough in every variant, that never ends by itself and
     does not only repeat itself."""
-    model = LlamaForCausalLM(LlamaConfig(**tiny.config, attn_implementation="eager")).eval()
-    random_weights(model, SEED, tiny.dtype)
+    model = tiny.model()
+    random_weights(model, tiny.seed, tiny.dtype)
     draw = torch.Generator().manual_seed(SEED)
     lowest = len(SPECIAL_TOKENS)
     cases, tensors = [], {}
@@ -247,10 +298,10 @@ def write_shards(folder: Path, tensors: dict[str, torch.Tensor], shards: int) ->
     write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": files})
 
 
-def write_checkpoint(tiny: Tiny, model: LlamaForCausalLM) -> None:
+def write_checkpoint(tiny: Tiny, model: PreTrainedModel) -> None:
     folder = HERE / tiny.name
     folder.mkdir(exist_ok=True)
-    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"} | tiny.config | tiny.written
+    config = {"architectures": [type(model).__name__], "model_type": tiny.family} | tiny.config | tiny.written
     for key in tiny.left_out:
         del config[key]
     write_json(folder / "config.json", dict(sorted(config.items())))
@@ -272,9 +323,8 @@ def check_checkpoint(tiny: Tiny, cases: list[dict], tensors: dict[str, torch.Ten
     again = logits_of(loaded, tokens, "f32")[case["logit_positions"]]
     if not torch.equal(again, tensors[f"{case['name']}.f32"]):
         raise ValueError(f"{tiny.name}: the files give other logits than the model they were written from")
-    if "rope_scaling" in tiny.config:
-        config = LlamaConfig(**(tiny.config | {"rope_scaling": None}), attn_implementation="eager")
-        plain = LlamaForCausalLM(config).eval()
+    if tiny.config.get("rope_scaling") is not None:
+        plain = tiny.model(rope_scaling=None)
         plain.load_state_dict(loaded.state_dict())
         moved = float((logits_of(plain, tokens, "f32")[case["logit_positions"]] - again).abs().max())
         print(f"{tiny.name}: without rope scaling a logit moves by {moved:.1f}")
@@ -361,11 +411,14 @@ def main() -> None:
     # The order of float additions, and so the last bits, depends on it.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    for tiny in TINY:
+    names = sys.argv[1:]
+    for tiny in (tiny for tiny in TINY if not names or tiny.name in names):
         model, cases, tensors = tiny_expectations(tiny)
         write_checkpoint(tiny, model)
         check_checkpoint(tiny, cases, tensors)
         write_expectations(tiny.name, f"engine/tests/goldens/{tiny.name}", cases, tensors)
+    if names:
+        return
     print("ask-sparkherd")
     write_expectations("ask-sparkherd", "examples/models/ask-sparkherd", *demo_expectations())
     write_json(HERE / "chat_template.json", chat_template_expectations())

@@ -16,8 +16,8 @@ use sparkherd_footprint::KvDtype;
 pub use simd::Path;
 
 use super::{
-    Activation, Add, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HostMemory, KvShape,
-    KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
+    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
     check::{WeightValues, disjoint},
     oracle,
 };
@@ -83,6 +83,18 @@ impl Backend for Cpu {
         let weight = WeightValues::of(&self.memory.weights, "linear", args.weight)?;
         let [x, out] = disjoint(self.memory.workspace.as_mut_slice(), "linear", [args.x, args.out])?;
         linear::linear(self.path, &mut self.pool, x, weight, args.x.columns, out)
+    }
+
+    fn add_bias(&mut self, args: AddBias) -> Result<(), BackendError> {
+        oracle::add_bias(&mut self.memory, args)
+    }
+
+    fn head_rms_norm(&mut self, args: HeadRmsNorm) -> Result<(), BackendError> {
+        args.check()?;
+        let weight = WeightValues::of(&self.memory.weights, "head_rms_norm", args.weight)?;
+        let [x] = disjoint(self.memory.workspace.as_mut_slice(), "head_rms_norm", [args.x])?;
+        let normalise = Normalise { weight, epsilon: args.epsilon, width: args.weight.columns };
+        normalise.in_place(self.path, &mut self.pool, x)
     }
 
     fn rope(&mut self, args: Rope) -> Result<(), BackendError> {

@@ -58,6 +58,18 @@ impl Normalise<'_> {
         })
     }
 
+    /// `x = norm(x)`.
+    pub(super) fn in_place(&self, path: Path, pool: &mut Pool, x: &mut [f32]) -> Result<(), BackendError> {
+        let (elements, x) = (x.len(), SharedSlice::new(x));
+        self.for_rows(pool, elements, &|first, end| {
+            // SAFETY: a piece's rows are its own.
+            let x = unsafe { x.range(first..end) };
+            for x in x.chunks_exact_mut(self.width) {
+                path.run(RowInPlace { normalise: self, x });
+            }
+        })
+    }
+
     fn for_rows(
         &self,
         pool: &mut Pool,
@@ -81,17 +93,7 @@ impl Kernel for Row<'_> {
 
     #[inline(always)]
     fn call<S: Simd>(self, simd: S) {
-        let mut squares = simd.splat(0.0);
-        let (whole, rest) = self.x.as_chunks::<LANES>();
-        for x in whole {
-            let x = simd.load(x);
-            squares = simd.multiply_add(x, x, squares);
-        }
-        let mut lanes = [0.0; LANES];
-        lanes[..rest.len()].copy_from_slice(rest);
-        let rest = simd.load(&lanes);
-        let total = sum(simd.to_array(simd.multiply_add(rest, rest, squares)));
-        let scale = 1.0 / (total / self.x.len() as f32 + self.normalise.epsilon).sqrt();
+        let scale = scale(simd, self.x, self.normalise.epsilon);
         let pairs = self.out.iter_mut().zip(self.x);
         match self.normalise.weight {
             WeightValues::F32(weight) => pairs.zip(weight).for_each(|((out, x), w)| *out = x * scale * w),
@@ -106,6 +108,41 @@ impl Kernel for Row<'_> {
                 .for_each(|(column, (out, x))| *out = x * scale * self.normalise.weight.at(column)),
         }
     }
+}
+
+struct RowInPlace<'a> {
+    normalise: &'a Normalise<'a>,
+    x: &'a mut [f32],
+}
+
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
+impl Kernel for RowInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<S: Simd>(self, simd: S) {
+        let scale = scale(simd, self.x, self.normalise.epsilon);
+        for (column, x) in self.x.iter_mut().enumerate() {
+            *x *= scale * self.normalise.weight.at(column);
+        }
+    }
+}
+
+/// `1 / sqrt(mean(x²) + epsilon)`.
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
+#[inline(always)]
+fn scale<S: Simd>(simd: S, x: &[f32], epsilon: f32) -> f32 {
+    let mut squares = simd.splat(0.0);
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for x in whole {
+        let x = simd.load(x);
+        squares = simd.multiply_add(x, x, squares);
+    }
+    let mut lanes = [0.0; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    let rest = simd.load(&lanes);
+    let total = sum(simd.to_array(simd.multiply_add(rest, rest, squares)));
+    1.0 / (total / x.len() as f32 + epsilon).sqrt()
 }
 
 /// `gate = gate · sigmoid(gate) · up`.

@@ -1,7 +1,7 @@
 //! Operations that move or combine values one by one; the fast backend uses them too, as nothing is left to gain.
 
 use crate::backend::{
-    Activation, Add, BackendError, Embed, GatherRows, HostMemory, Rope,
+    Activation, Add, AddBias, BackendError, Embed, GatherRows, HostMemory, Rope,
     check::{WeightValues, disjoint},
 };
 
@@ -61,6 +61,18 @@ pub(in crate::backend) fn add(memory: &mut HostMemory, args: Add) -> Result<(), 
     let [x, delta] = disjoint(memory.workspace.as_mut_slice(), "add", [args.x, args.delta])?;
     for (x, delta) in x.iter_mut().zip(delta) {
         *x += *delta;
+    }
+    Ok(())
+}
+
+pub(in crate::backend) fn add_bias(memory: &mut HostMemory, args: AddBias) -> Result<(), BackendError> {
+    args.check()?;
+    let bias = WeightValues::of(&memory.weights, "add_bias", args.bias)?;
+    let [x] = disjoint(memory.workspace.as_mut_slice(), "add_bias", [args.x])?;
+    for row in x.chunks_exact_mut(args.x.columns) {
+        for (column, x) in row.iter_mut().enumerate() {
+            *x += bias.at(column);
+        }
     }
     Ok(())
 }

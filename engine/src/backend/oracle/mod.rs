@@ -6,11 +6,11 @@ mod elementwise;
 use half::bf16;
 use sparkherd_footprint::KvDtype;
 
-pub(super) use elementwise::{add, embed, gather_rows, read, rope, write};
+pub(super) use elementwise::{add, add_bias, embed, gather_rows, read, rope, write};
 
 use super::{
-    Activation, Add, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HostMemory, KvShape,
-    KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
+    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
     check::{WeightValues, disjoint},
 };
 
@@ -77,6 +77,24 @@ impl Backend for Oracle {
         for (x, out) in x.chunks_exact(inputs).zip(out.chunks_exact_mut(args.out.columns)) {
             for (output, out) in out.iter_mut().enumerate() {
                 *out = x.iter().enumerate().map(|(k, x)| x * weight.at(output * inputs + k)).sum();
+            }
+        }
+        Ok(())
+    }
+
+    fn add_bias(&mut self, args: AddBias) -> Result<(), BackendError> {
+        add_bias(&mut self.memory, args)
+    }
+
+    fn head_rms_norm(&mut self, args: HeadRmsNorm) -> Result<(), BackendError> {
+        args.check()?;
+        let weight = WeightValues::of(&self.memory.weights, "head_rms_norm", args.weight)?;
+        let [x] = disjoint(self.memory.workspace.as_mut_slice(), "head_rms_norm", [args.x])?;
+        for head in x.chunks_exact_mut(args.weight.columns) {
+            let mean = head.iter().map(|value| value * value).sum::<f32>() / head.len() as f32;
+            let scale = 1.0 / (mean + args.epsilon).sqrt();
+            for (column, x) in head.iter_mut().enumerate() {
+                *x *= scale * weight.at(column);
             }
         }
         Ok(())

@@ -1,12 +1,14 @@
-//! Llama 2, 3.x and what shares their form: pre-normalisation, grouped-query attention, gated feed-forward.
+//! The decoder of Llama, Mistral, Qwen2 and Qwen3: normalisation before each part, grouped-query attention with rotary
+//! positions, gated feed-forward. The families differ in which weights a layer has, not in the order of operations, so
+//! they share this file; the first that orders them otherwise gets its own.
 
-use sparkherd_checkpoint::ModelConfig;
+use sparkherd_checkpoint::{ModelConfig, OutputHead};
 
 use super::{Buffers, Step, StepLimits};
 use crate::{
     backend::{Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, Linear, RmsNorm, Weight},
     batch::{Batch, ForwardError, ForwardPass, Logits},
-    layers::{AttentionLayer, GatedFeedForward, RotaryEmbedding},
+    layers::{AttentionLayer, GatedFeedForward, HeadNorms, Projection, RotaryEmbedding},
     weights::{PlacementError, UnclaimedWeights},
 };
 
@@ -22,15 +24,15 @@ struct Layer {
 
 /// A loaded model on a backend.
 #[derive(Debug)]
-pub struct Llama<B> {
+pub struct Decoder<B> {
     backend: B,
     /// `[vocabulary, hidden]`
     embedding: Weight,
     layers: Vec<Layer>,
     /// `[hidden]`
     norm: Weight,
-    /// `[vocabulary, hidden]`; the embedding itself where the checkpoint ties them.
-    head: Weight,
+    /// `[vocabulary, hidden]`; the embedding itself where the checkpoint ties them, `None` where it has no logits.
+    head: Option<Weight>,
     epsilon: f32,
     rope: RotaryEmbedding,
     /// One position's rotation on its way to the backend.
@@ -40,7 +42,7 @@ pub struct Llama<B> {
     step: Step,
 }
 
-impl<B: Backend> Llama<B> {
+impl<B: Backend> Decoder<B> {
     /// Takes every weight of the architecture; none may be left.
     #[expect(clippy::cast_possible_truncation, reason = "epsilon is added to f32 means")]
     pub fn new(
@@ -52,10 +54,14 @@ impl<B: Backend> Llama<B> {
     ) -> Result<Self, PlacementError> {
         let embedding = weights.take("model.embed_tokens.weight")?;
         let layers = (0..config.layers as usize)
-            .map(|index| Layer::take(index, &mut weights))
+            .map(|index| Layer::take(index, config, &mut weights))
             .collect::<Result<_, _>>()?;
         let norm = weights.take("model.norm.weight")?;
-        let head = if config.tie_word_embeddings { embedding } else { weights.take("lm_head.weight")? };
+        let head = match config.head {
+            OutputHead::Tied => Some(embedding),
+            OutputHead::Own => Some(weights.take("lm_head.weight")?),
+            OutputHead::Absent => None,
+        };
         weights.finish()?;
         let rope = RotaryEmbedding::new(&config.rope, config.head_dim as usize);
         Ok(Self {
@@ -93,40 +99,59 @@ impl<B: Backend> Llama<B> {
             backend.add_rms_norm(AddRmsNorm { residual, x: normed, weight, epsilon })?;
             layer.feed_forward.forward(backend, buffers)?;
         }
-        if step.wanted_rows().is_empty() {
-            return Ok(());
-        }
+        let Some(head) = self.head.filter(|_| !step.wanted_rows().is_empty()) else { return Ok(()) };
         backend.add(Add { x: residual, delta: normed })?;
         backend.gather_rows(GatherRows { x: residual, rows: step.wanted_rows(), out: last_hidden })?;
         let normed = normed.first(last_hidden.rows);
         backend.rms_norm(RmsNorm { x: last_hidden, weight: self.norm, epsilon, out: normed })?;
-        backend.linear(Linear { x: normed, weight: self.head, out: logits })
+        backend.linear(Linear { x: normed, weight: head, out: logits })
     }
 }
 
 impl Layer {
-    fn take(index: usize, weights: &mut UnclaimedWeights) -> Result<Self, PlacementError> {
-        let mut take = |name: &str| weights.take(&format!("model.layers.{index}.{name}.weight"));
+    #[expect(clippy::cast_possible_truncation, reason = "epsilon is added to f32 means")]
+    fn take(
+        index: usize,
+        config: &ModelConfig,
+        weights: &mut UnclaimedWeights,
+    ) -> Result<Self, PlacementError> {
+        let mut take = |name: &str| weights.take(&format!("model.layers.{index}.{name}"));
+        let has_bias = config.architecture.has_attention_bias();
+        let mut projection = |name: &str| -> Result<Projection, PlacementError> {
+            Ok(Projection {
+                weight: take(&format!("self_attn.{name}.weight"))?,
+                bias: has_bias.then(|| take(&format!("self_attn.{name}.bias"))).transpose()?,
+            })
+        };
+        let (query, key, value) = (projection("q_proj")?, projection("k_proj")?, projection("v_proj")?);
+        let head_norms = if config.architecture.has_head_norm() {
+            let epsilon = config.rms_norm_eps as f32;
+            let (query, key) = (take("self_attn.q_norm.weight")?, take("self_attn.k_norm.weight")?);
+            Some(HeadNorms { query, key, epsilon })
+        } else {
+            None
+        };
         Ok(Self {
-            attention_norm: take("input_layernorm")?,
+            attention_norm: take("input_layernorm.weight")?,
             attention: AttentionLayer {
                 index,
-                query: take("self_attn.q_proj")?,
-                key: take("self_attn.k_proj")?,
-                value: take("self_attn.v_proj")?,
-                output: take("self_attn.o_proj")?,
+                query,
+                key,
+                value,
+                head_norms,
+                output: take("self_attn.o_proj.weight")?,
             },
-            feed_forward_norm: take("post_attention_layernorm")?,
+            feed_forward_norm: take("post_attention_layernorm.weight")?,
             feed_forward: GatedFeedForward {
-                gate: take("mlp.gate_proj")?,
-                up: take("mlp.up_proj")?,
-                down: take("mlp.down_proj")?,
+                gate: take("mlp.gate_proj.weight")?,
+                up: take("mlp.up_proj.weight")?,
+                down: take("mlp.down_proj.weight")?,
             },
         })
     }
 }
 
-impl<B: Backend> ForwardPass for Llama<B> {
+impl<B: Backend> ForwardPass for Decoder<B> {
     fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError> {
         let device = |error: BackendError| ForwardError::Device(error.to_string());
         self.step.fill(batch)?;
@@ -134,6 +159,10 @@ impl<B: Backend> ForwardPass for Llama<B> {
         if let Some(token) = batch.tokens.iter().find(|token| **token as usize >= vocab_size) {
             let what = format!("token {token} is not below the vocabulary size {vocab_size}");
             return Err(ForwardError::Inconsistent(what));
+        }
+        if self.head.is_none() && !self.step.wanted_rows().is_empty() {
+            let what = "logits are wanted of a checkpoint without an output head";
+            return Err(ForwardError::Inconsistent(what.to_owned()));
         }
         let buffers = self.buffers.for_step(batch.tokens.len(), self.step.wanted_rows().len());
         if !batch.tokens.is_empty() {
