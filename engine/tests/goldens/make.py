@@ -49,8 +49,8 @@ class Tiny:
     left_out: tuple[str, ...] = ()
     shards: int = 1
     family: str = "llama"
-    # Where no single-token prompt has the margins with the common one, another.
-    seed: int = SEED
+    # What a tied head's last norm scales by; too few single-token prompts have the margins where logits spread less.
+    tied_gain: float = 5.0
 
     def model(self, **changes) -> PreTrainedModel:
         config = AutoConfig.for_model(self.family, **(self.config | changes))
@@ -129,6 +129,7 @@ TINY = (
         | dict(attention_bias=False, rope_theta=1000000.0, rope_scaling=None),
         written={"torch_dtype": "bfloat16"},
         family="qwen3",
+        tied_gain=15.0,
     ),
     Tiny(
         "tiny-mistral-f16",
@@ -218,17 +219,17 @@ def expect(model: PreTrainedModel, name: str, prompt: list[int], variants: tuple
     return case, tensors
 
 
-def random_weights(model: PreTrainedModel, seed: int, dtype: torch.dtype) -> None:
+def random_weights(model: PreTrainedModel, tiny: Tiny) -> None:
     """Weights that make every part count: unlike a default initialisation, attention is peaked (so positions matter),
-    norms scale, and logits are spread over tens. Rounded to `dtype`."""
-    generator = torch.Generator().manual_seed(seed)
+    norms scale, and logits are spread over tens. Rounded to the stored type."""
+    generator = torch.Generator().manual_seed(SEED)
     gains = {"q_proj": 1.5, "k_proj": 1.5, "lm_head": 8.0}
     tied = model.config.tie_word_embeddings
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
                 # With a tied head the last norm is what spreads the logits.
-                gain = 5.0 if tied and name == "model.norm.weight" else 1.0
+                gain = tiny.tied_gain if tied and name == "model.norm.weight" else 1.0
                 value = (0.5 + torch.rand(parameter.shape, generator=generator)) * gain
             elif name.endswith("bias"):
                 value = torch.randn(parameter.shape, generator=generator) * 0.7
@@ -238,14 +239,14 @@ def random_weights(model: PreTrainedModel, seed: int, dtype: torch.dtype) -> Non
             else:
                 gain = next((gain for part, gain in gains.items() if part in name), 1.0)
                 value = torch.randn(parameter.shape, generator=generator) * gain / parameter.shape[1] ** 0.5
-            parameter.copy_(value.to(dtype))
+            parameter.copy_(value.to(tiny.dtype))
 
 
 def tiny_expectations(tiny: Tiny) -> tuple[PreTrainedModel, list[dict], dict[str, torch.Tensor]]:
     """Per length the first drawn prompt whose margins are large enough in every variant, that never ends by itself and
     does not only repeat itself."""
     model = tiny.model()
-    random_weights(model, tiny.seed, tiny.dtype)
+    random_weights(model, tiny)
     draw = torch.Generator().manual_seed(SEED)
     lowest = len(SPECIAL_TOKENS)
     cases, tensors = [], {}
