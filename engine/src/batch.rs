@@ -1,5 +1,7 @@
 //! The seam between scheduling, which knows no tensors, and models, which know no requests.
 
+use std::ops::Range;
+
 use thiserror::Error;
 
 /// One step's work: some tokens of some sequences, prefill and decode alike.
@@ -19,21 +21,98 @@ pub struct BatchSequence {
     pub position: u32,
     /// Blocks of the KV pool, in order; covers `position + token_count` tokens.
     pub block_table: Vec<u32>,
-    /// Whether the last token's logits are wanted (the sequence has no more known tokens).
-    pub wants_logits: bool,
+    pub wants: Wants,
 }
 
-/// Rows of logits of one forward pass: one per sequence that wanted them, in batch order.
+/// What is wanted of a sequence's tokens of one step beside the keys and values they leave in the blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wants {
+    /// Nothing: more of the sequence's known tokens follow.
+    #[default]
+    Nothing,
+    /// The last token's logits, to sample from.
+    LastLogits,
+    /// Every token's logits, to tell how likely a prompt is.
+    EveryLogits,
+    /// The last token's hidden state after the final norm.
+    LastHidden,
+    /// Every token's hidden state after the final norm, to pool.
+    EveryHidden,
+}
+
+impl Wants {
+    /// Which of a sequence's `token_count` tokens give logits.
+    pub const fn logits(self, token_count: u32) -> Range<u32> {
+        match self {
+            Self::LastLogits => token_count - 1..token_count,
+            Self::EveryLogits => 0..token_count,
+            Self::Nothing | Self::LastHidden | Self::EveryHidden => 0..0,
+        }
+    }
+
+    /// Which of a sequence's `token_count` tokens give hidden states.
+    pub const fn hidden(self, token_count: u32) -> Range<u32> {
+        match self {
+            Self::LastHidden => token_count - 1..token_count,
+            Self::EveryHidden => 0..token_count,
+            Self::Nothing | Self::LastLogits | Self::EveryLogits => 0..0,
+        }
+    }
+}
+
+/// A matrix a forward pass gives, row-major `[any, width]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Logits<'a> {
+pub struct Rows<'a> {
     pub values: &'a [f32],
-    pub vocab_size: usize,
+    pub width: usize,
 }
 
-impl<'a> Logits<'a> {
-    /// The logits of the `index`-th sequence that wanted them.
+impl<'a> Rows<'a> {
     pub fn row(&self, index: usize) -> Option<&'a [f32]> {
-        self.values.get(index * self.vocab_size..(index + 1) * self.vocab_size)
+        self.values.get(index * self.width..(index + 1) * self.width)
+    }
+
+    /// The rows in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [f32]> + use<'a> {
+        self.values.chunks_exact(self.width.max(1))
+    }
+
+    /// Takes the first `count` rows off, or `None` if there are fewer.
+    fn take(&mut self, count: usize) -> Option<Self> {
+        let (taken, rest) = self.values.split_at_checked(count * self.width)?;
+        self.values = rest;
+        Some(Self { values: taken, width: self.width })
+    }
+}
+
+/// What the sequences of a batch wanted, in the batch's order.
+#[derive(Clone, Copy, Debug)]
+pub struct StepOutput<'a> {
+    /// `[rows wanted, vocabulary]`
+    pub logits: Rows<'a>,
+    /// `[rows wanted, hidden]`
+    pub hidden: Rows<'a>,
+}
+
+impl<'a> StepOutput<'a> {
+    /// The share of each of the batch's sequences, in order. An error says that the forward pass gave too little.
+    pub fn by_sequence<'b>(
+        self,
+        batch: &'b Batch,
+    ) -> impl Iterator<Item = Result<StepOutput<'a>, ForwardError>> + use<'a, 'b> {
+        let (mut logits, mut hidden) = (self.logits, self.hidden);
+        batch.sequences.iter().enumerate().map(move |(index, sequence)| {
+            let missing = |what: &str| {
+                ForwardError::Inconsistent(format!(
+                    "sequence {index} of the batch got too few rows of {what}"
+                ))
+            };
+            let (wants, count) = (sequence.wants, sequence.token_count);
+            Ok(Self {
+                logits: logits.take(wants.logits(count).len()).ok_or_else(|| missing("logits"))?,
+                hidden: hidden.take(wants.hidden(count).len()).ok_or_else(|| missing("hidden states"))?,
+            })
+        })
     }
 }
 
@@ -43,6 +122,8 @@ pub enum ForwardError {
         "batch of {tokens} tokens in {sequences} sequences exceeds the planned {tokens_max} and {sequences_max}"
     )]
     BatchTooLarge { tokens: usize, sequences: usize, tokens_max: usize, sequences_max: usize },
+    #[error("batch wants {rows} rows of logits, planned are {rows_max}")]
+    TooManyLogits { rows: usize, rows_max: usize },
     #[error("batch is inconsistent: {0}")]
     Inconsistent(String),
     #[error("device failed: {0}")]
@@ -51,10 +132,12 @@ pub enum ForwardError {
 
 /// A loaded model on a device. Allocates nothing after it is made.
 pub trait ForwardPass: Send {
-    /// Runs one step. Writes keys and values of every token into the blocks, and returns the wanted logits.
-    fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError>;
+    /// Runs one step. Writes keys and values of every token into the blocks, and returns what was wanted.
+    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError>;
     /// Most tokens one batch may hold.
     fn tokens_max(&self) -> usize;
     /// Most sequences one batch may hold.
     fn sequences_max(&self) -> usize;
+    /// Most rows of logits one batch may want, over all its sequences; at least `sequences_max`.
+    fn logit_rows_max(&self) -> usize;
 }

@@ -28,7 +28,7 @@ pub mod weights;
 mod worker;
 
 pub use admission::QueueLimits;
-pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Logits};
+pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutput, Wants};
 pub use clock::Clock;
 pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
 pub use limits::EngineLimits;

@@ -28,7 +28,7 @@ use crate::{
         cpu::{Cpu, Path},
         oracle::Oracle,
     },
-    batch::{Batch, ForwardError, ForwardPass, Logits},
+    batch::{Batch, ForwardError, ForwardPass, StepOutput},
     model::{Buffers, Decoder, StepLimits},
     weights::{ModelDirectory, Placement, PlacementError, ReadError, read},
 };
@@ -133,7 +133,7 @@ impl LoadedModel {
 }
 
 impl ForwardPass for LoadedModel {
-    fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError> {
+    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
         self.forward.forward(batch)
     }
 
@@ -143,6 +143,10 @@ impl ForwardPass for LoadedModel {
 
     fn sequences_max(&self) -> usize {
         self.forward.sequences_max()
+    }
+
+    fn logit_rows_max(&self) -> usize {
+        self.forward.logit_rows_max()
     }
 }
 
@@ -248,7 +252,8 @@ impl Model<'_> {
     fn on<B: Backend + 'static>(&self, backend: B) -> Result<Box<dyn ForwardPass>, LoadError> {
         let limits = StepLimits {
             tokens: self.workspace.tokens as usize,
-            sequences: self.workspace.sequences as usize,
+            sequences: self.serving.concurrency as usize,
+            logit_rows: self.workspace.logit_rows as usize,
             context: self.serving.context as usize,
             blocks: self.kv.blocks,
         };

@@ -110,11 +110,11 @@ impl Worker {
         if step.batch.tokens.is_empty() {
             return Ok(());
         }
-        let logits = self.forward.forward(&step.batch)?;
+        let output = self.forward.forward(&step.batch)?;
         let mut ended = Vec::new();
         for (row, &id) in step.sampled.iter().enumerate() {
             let Some(request) = self.requests.get_mut(&id) else { continue };
-            let logits = logits.row(row).ok_or_else(|| {
+            let logits = output.logits.row(row).ok_or_else(|| {
                 ForwardError::Inconsistent(format!(
                     "{} sequences wanted logits, got {row} rows",
                     step.sampled.len()

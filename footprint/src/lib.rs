@@ -26,7 +26,7 @@ pub use plan::{FootprintError, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_to
 pub use platform::{Backend, CPU_RUNTIME_HOST_BYTES, Platform};
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};
-pub use workspace::{Buffer, Workspace, workspace};
+pub use workspace::{Buffer, Workspace, logit_rows_max, workspace};
 
 /// Tokens in one block of the paged KV pool.
 pub const BLOCK_TOKENS: u32 = 16;

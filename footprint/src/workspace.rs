@@ -29,13 +29,13 @@ impl Buffer {
 ///
 /// Attention needs no scores here: it keeps a running softmax over blocks, in registers.
 ///
-/// Shapes are row-major, rows first: `tokens` = [`step_tokens_max`], `sequences` = [`Serving::concurrency`].
+/// Shapes are row-major, rows first: `tokens` = [`step_tokens_max`], `logit_rows` = [`logit_rows_max`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workspace {
     /// Most tokens of one step, the rows of most buffers.
     pub tokens: u32,
-    /// Most sequences of one step, the rows of `last_hidden` and `logits`.
-    pub sequences: u32,
+    /// Most rows of one step whose logits are wanted, the rows of `last_hidden` and `logits`.
+    pub logit_rows: u32,
     /// `[tokens, hidden_size]`: the residual stream.
     pub residual: Buffer,
     /// `[tokens, hidden_size]`: its normalised copy, and where the output projections write before they are added.
@@ -54,9 +54,9 @@ pub struct Workspace {
     pub up: Buffer,
     /// `[tokens, head_dim]`: cosines, then sines, of each token's position; shared by all layers of a step.
     pub rope: Buffer,
-    /// `[sequences, hidden_size]`: the rows whose logits are wanted.
+    /// `[logit_rows, hidden_size]`: the rows whose logits are wanted.
     pub last_hidden: Buffer,
-    /// `[sequences, vocab_size]`
+    /// `[logit_rows, vocab_size]`
     pub logits: Buffer,
 }
 
@@ -87,6 +87,16 @@ impl Workspace {
     }
 }
 
+/// Rows of logits that a step has room for: one for each sequence that samples, or several for a prompt whose tokens'
+/// probabilities are wanted.
+///
+/// At 32 rows such a prompt goes forward at prefill's speed on a CPU and at a fair part of it on a GPU, and a vocabulary of
+/// 128 thousand takes 16 MiB.
+pub fn logit_rows_max(serving: &Serving) -> u32 {
+    const PROMPT_ROWS: u32 = 32;
+    serving.concurrency.max(PROMPT_ROWS)
+}
+
 /// The scratch buffers that the largest step of these settings needs.
 pub fn workspace(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Workspace, FootprintError> {
     sized(facts, serving, platform).ok_or(FootprintError::TooLarge { part: "workspace" })
@@ -95,7 +105,7 @@ pub fn workspace(facts: &Facts, serving: &Serving, platform: &Platform) -> Resul
 fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Workspace> {
     let step_tokens = step_tokens_max(serving, platform.backend);
     let tokens = u64::from(step_tokens);
-    let sequences = u64::from(serving.concurrency);
+    let logit_rows = u64::from(logit_rows_max(serving));
     let hidden = u64::from(facts.hidden_size);
     let intermediate = u64::from(facts.intermediate_size);
     let head = u64::from(facts.head_dim);
@@ -103,7 +113,7 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
     let kv_heads = u64::from(facts.kv_heads);
     Some(Workspace {
         tokens: step_tokens,
-        sequences: serving.concurrency,
+        logit_rows: logit_rows_max(serving),
         residual: Buffer::f32(&[tokens, hidden])?,
         normed: Buffer::f32(&[tokens, hidden])?,
         query: Buffer::f32(&[tokens, query_heads, head])?,
@@ -113,7 +123,7 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
         gate: Buffer::f32(&[tokens, intermediate])?,
         up: Buffer::f32(&[tokens, intermediate])?,
         rope: Buffer::f32(&[tokens, head])?,
-        last_hidden: Buffer::f32(&[sequences, hidden])?,
-        logits: Buffer::f32(&[sequences, u64::from(facts.vocab_size)])?,
+        last_hidden: Buffer::f32(&[logit_rows, hidden])?,
+        logits: Buffer::f32(&[logit_rows, u64::from(facts.vocab_size)])?,
     })
 }

@@ -65,7 +65,11 @@ pub trait Backend: Send {
     /// Copies host values into an activation.
     fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError>;
     /// An activation's values on the host, after all operations called so far.
-    fn read(&mut self, from: Activation) -> Result<&[f32], BackendError>;
+    fn read(&mut self, from: Activation) -> Result<&[f32], BackendError> {
+        Ok(self.read_pair([from, from])?[0])
+    }
+    /// Two activations' values on the host, waited for once.
+    fn read_pair(&mut self, from: [Activation; 2]) -> Result<[&[f32]; 2], BackendError>;
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError>;
     fn gather_rows(&mut self, args: GatherRows<'_>) -> Result<(), BackendError>;
     fn rms_norm(&mut self, args: RmsNorm) -> Result<(), BackendError>;

@@ -23,9 +23,9 @@ pub struct Buffers {
     pub up: Activation,
     /// `[tokens, head_dim]`: cosines, then sines, of each token's position.
     pub rotations: Activation,
-    /// `[sequences, hidden]`: the rows whose logits are wanted.
+    /// `[logit rows, hidden]`: the rows whose logits are wanted.
     pub last_hidden: Activation,
-    /// `[sequences, vocabulary]`
+    /// `[logit rows, vocabulary]`
     pub logits: Activation,
 }
 
@@ -51,14 +51,14 @@ impl Buffers {
             gate: place(workspace.gate, workspace.tokens),
             up: place(workspace.up, workspace.tokens),
             rotations: place(workspace.rope, workspace.tokens),
-            last_hidden: place(workspace.last_hidden, workspace.sequences),
-            logits: place(workspace.logits, workspace.sequences),
+            last_hidden: place(workspace.last_hidden, workspace.logit_rows),
+            logits: place(workspace.logits, workspace.logit_rows),
         }
     }
 
-    /// Rows of a step with so many tokens, of which some sequences want logits.
+    /// Rows of a step with so many tokens, of which some give logits.
     #[must_use]
-    pub fn for_step(&self, tokens: usize, wanted: usize) -> Self {
+    pub fn for_step(&self, tokens: usize, logit_rows: usize) -> Self {
         Self {
             residual: self.residual.first(tokens),
             normed: self.normed.first(tokens),
@@ -69,8 +69,8 @@ impl Buffers {
             gate: self.gate.first(tokens),
             up: self.up.first(tokens),
             rotations: self.rotations.first(tokens),
-            last_hidden: self.last_hidden.first(wanted),
-            logits: self.logits.first(wanted),
+            last_hidden: self.last_hidden.first(logit_rows),
+            logits: self.logits.first(logit_rows),
         }
     }
 }

@@ -7,7 +7,7 @@ use sparkherd_checkpoint::{ModelConfig, OutputHead};
 use super::{Buffers, Step, StepLimits};
 use crate::{
     backend::{Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, Linear, RmsNorm, Weight},
-    batch::{Batch, ForwardError, ForwardPass, Logits},
+    batch::{Batch, ForwardError, ForwardPass, Rows, StepOutput},
     layers::{AttentionLayer, GatedFeedForward, HeadNorms, Projection, RotaryEmbedding},
     weights::{PlacementError, UnclaimedWeights},
 };
@@ -80,7 +80,7 @@ impl<B: Backend> Decoder<B> {
     }
 
     fn run(&mut self, tokens: &[u32], buffers: &Buffers) -> Result<(), BackendError> {
-        let Buffers { residual, normed, rotations, last_hidden, logits, .. } = *buffers;
+        let Buffers { residual, normed, rotations, .. } = *buffers;
         let (backend, step, epsilon) = (&mut self.backend, &self.step, self.epsilon);
         for (row, position) in step.positions().iter().enumerate() {
             self.rope.rotation(*position, &mut self.rotation);
@@ -99,12 +99,30 @@ impl<B: Backend> Decoder<B> {
             backend.add_rms_norm(AddRmsNorm { residual, x: normed, weight, epsilon })?;
             layer.feed_forward.forward(backend, buffers)?;
         }
-        let Some(head) = self.head.filter(|_| !step.wanted_rows().is_empty()) else { return Ok(()) };
+        self.finish(buffers)
+    }
+
+    /// Final norm and head of the rows that were asked for. Hidden states end in the first rows of the residual stream.
+    fn finish(&mut self, buffers: &Buffers) -> Result<(), BackendError> {
+        let Buffers { residual, normed, last_hidden, logits, .. } = *buffers;
+        let (backend, weight, epsilon) = (&mut self.backend, self.norm, self.epsilon);
+        let (logit_rows, hidden_rows) = (self.step.logit_rows(), self.step.hidden_rows());
+        if logit_rows.is_empty() && hidden_rows.is_empty() {
+            return Ok(());
+        }
         backend.add(Add { x: residual, delta: normed })?;
-        backend.gather_rows(GatherRows { x: residual, rows: step.wanted_rows(), out: last_hidden })?;
-        let normed = normed.first(last_hidden.rows);
-        backend.rms_norm(RmsNorm { x: last_hidden, weight: self.norm, epsilon, out: normed })?;
-        backend.linear(Linear { x: normed, weight: head, out: logits })
+        if let Some(head) = self.head.filter(|_| !logit_rows.is_empty()) {
+            backend.gather_rows(GatherRows { x: residual, rows: logit_rows, out: last_hidden })?;
+            let normed = normed.first(logit_rows.len());
+            backend.rms_norm(RmsNorm { x: last_hidden, weight, epsilon, out: normed })?;
+            backend.linear(Linear { x: normed, weight: head, out: logits })?;
+        }
+        if !hidden_rows.is_empty() {
+            backend.rms_norm(RmsNorm { x: residual, weight, epsilon, out: normed })?;
+            let out = residual.first(hidden_rows.len());
+            backend.gather_rows(GatherRows { x: normed, rows: hidden_rows, out })?;
+        }
+        Ok(())
     }
 }
 
@@ -152,7 +170,7 @@ impl Layer {
 }
 
 impl<B: Backend> ForwardPass for Decoder<B> {
-    fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError> {
+    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
         let device = |error: BackendError| ForwardError::Device(error.to_string());
         self.step.fill(batch)?;
         let vocab_size = self.embedding.rows;
@@ -160,15 +178,20 @@ impl<B: Backend> ForwardPass for Decoder<B> {
             let what = format!("token {token} is not below the vocabulary size {vocab_size}");
             return Err(ForwardError::Inconsistent(what));
         }
-        if self.head.is_none() && !self.step.wanted_rows().is_empty() {
+        if self.head.is_none() && !self.step.logit_rows().is_empty() {
             let what = "logits are wanted of a checkpoint without an output head";
             return Err(ForwardError::Inconsistent(what.to_owned()));
         }
-        let buffers = self.buffers.for_step(batch.tokens.len(), self.step.wanted_rows().len());
+        let buffers = self.buffers.for_step(batch.tokens.len(), self.step.logit_rows().len());
         if !batch.tokens.is_empty() {
             self.run(&batch.tokens, &buffers).map_err(device)?;
         }
-        Ok(Logits { values: self.backend.read(buffers.logits).map_err(device)?, vocab_size })
+        let hidden = buffers.residual.first(self.step.hidden_rows().len());
+        let [logits, hidden_states] = self.backend.read_pair([buffers.logits, hidden]).map_err(device)?;
+        Ok(StepOutput {
+            logits: Rows { values: logits, width: vocab_size },
+            hidden: Rows { values: hidden_states, width: hidden.columns },
+        })
     }
 
     fn tokens_max(&self) -> usize {
@@ -177,5 +200,9 @@ impl<B: Backend> ForwardPass for Decoder<B> {
 
     fn sequences_max(&self) -> usize {
         self.limits.sequences
+    }
+
+    fn logit_rows_max(&self) -> usize {
+        self.limits.logit_rows
     }
 }

@@ -5,6 +5,8 @@ pub struct StepLimits {
     pub tokens: usize,
     /// Most sequences of one step.
     pub sequences: usize,
+    /// Most rows of logits of one step.
+    pub logit_rows: usize,
     /// Tokens one sequence may hold.
     pub context: usize,
     /// Blocks of the KV pool.

@@ -14,7 +14,8 @@ pub struct Step {
     slots: Vec<u32>,
     sequences: Vec<SequenceRows>,
     block_tables: Vec<u32>,
-    wanted_rows: Vec<u32>,
+    logit_rows: Vec<u32>,
+    hidden_rows: Vec<u32>,
 }
 
 impl Step {
@@ -26,7 +27,8 @@ impl Step {
             slots: Vec::with_capacity(limits.tokens),
             sequences: Vec::with_capacity(limits.sequences),
             block_tables: Vec::with_capacity(limits.sequences * blocks_per_sequence),
-            wanted_rows: Vec::with_capacity(limits.sequences),
+            logit_rows: Vec::with_capacity(limits.logit_rows),
+            hidden_rows: Vec::with_capacity(limits.tokens),
         }
     }
 
@@ -45,12 +47,15 @@ impl Step {
         self.slots.clear();
         self.sequences.clear();
         self.block_tables.clear();
-        self.wanted_rows.clear();
+        self.logit_rows.clear();
+        self.hidden_rows.clear();
         let counted: u64 = batch.sequences.iter().map(|sequence| u64::from(sequence.token_count)).sum();
         if counted != tokens as u64 {
             return Err(inconsistent(format!("sequences count {counted} tokens, the batch has {tokens}")));
         }
-        batch.sequences.iter().try_for_each(|sequence| self.push(sequence))
+        batch.sequences.iter().try_for_each(|sequence| self.push(sequence))?;
+        let (rows, rows_max) = (self.logit_rows.len(), self.limits.logit_rows);
+        if rows > rows_max { Err(ForwardError::TooManyLogits { rows, rows_max }) } else { Ok(()) }
     }
 
     #[expect(
@@ -84,9 +89,9 @@ impl Step {
             self.slots
                 .push(blocks[(position / BLOCK_TOKENS) as usize] * BLOCK_TOKENS + position % BLOCK_TOKENS);
         }
-        if sequence.wants_logits {
-            self.wanted_rows.push((first_row + rows - 1) as u32);
-        }
+        let (wants, count) = (sequence.wants, sequence.token_count);
+        self.logit_rows.extend(wants.logits(count).map(|row| first_row as u32 + row));
+        self.hidden_rows.extend(wants.hidden(count).map(|row| first_row as u32 + row));
         Ok(())
     }
 
@@ -109,9 +114,14 @@ impl Step {
         &self.block_tables
     }
 
-    /// Last rows of the sequences that want logits.
-    pub fn wanted_rows(&self) -> &[u32] {
-        &self.wanted_rows
+    /// Rows whose logits are wanted.
+    pub fn logit_rows(&self) -> &[u32] {
+        &self.logit_rows
+    }
+
+    /// Rows whose hidden states are wanted.
+    pub fn hidden_rows(&self) -> &[u32] {
+        &self.hidden_rows
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use super::sequence::{Sequence, SequenceId};
 use crate::{
-    batch::{Batch, BatchSequence},
+    batch::{Batch, BatchSequence, Wants},
     kv::BlockPool,
 };
 
@@ -151,7 +151,7 @@ impl Step {
             token_count: narrow(count),
             position: narrow(chunk.start),
             block_table: sequence.table.indices().to_vec(),
-            wants_logits,
+            wants: if wants_logits { Wants::LastLogits } else { Wants::Nothing },
         });
         self.batch.tokens.extend_from_slice(&sequence.tokens[chunk]);
         if wants_logits {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{ScheduleLimits, SequenceId, State, Step};
-use crate::kv::BlockPool;
+use crate::{batch::Wants, kv::BlockPool};
 
 const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
 
@@ -208,8 +208,8 @@ impl Pair {
                 );
             }
             let entry = self.reference.running.iter().find(|entry| entry.id == id).unwrap();
-            assert_eq!(sequence.wants_logits, entry.pending() == 0);
-            if sequence.wants_logits {
+            assert_eq!(sequence.wants == Wants::LastLogits, entry.pending() == 0);
+            if sequence.wants == Wants::LastLogits {
                 assert_eq!(sampled.next(), Some(&SequenceId(id)));
             }
         }

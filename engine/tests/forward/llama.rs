@@ -1,7 +1,7 @@
 //! A tiny random Llama on all backends, alone, in batches and in chunks.
 
 use sparkherd_engine::{
-    BackendChoice, Batch, BatchSequence, ForwardError, ForwardPass, LoadedModel, backend::cpu::Path,
+    BackendChoice, Batch, BatchSequence, ForwardError, ForwardPass, LoadedModel, Wants, backend::cpu::Path,
 };
 use sparkherd_footprint::KvDtype;
 use tempfile::TempDir;
@@ -132,7 +132,7 @@ fn a_batch_that_exceeds_the_plan_or_contradicts_itself_is_refused_and_the_next_r
         token_count,
         position,
         block_table,
-        wants_logits: true,
+        wants: Wants::LastLogits,
     };
     let too_many = Batch { tokens: vec![0; 600], sequences: vec![one(600, 0, (0..38).collect())] };
     assert!(matches!(cpu.forward(&too_many), Err(ForwardError::BatchTooLarge { tokens: 600, .. })));
@@ -160,16 +160,16 @@ fn a_step_without_wanted_logits_only_stores_keys_and_values() {
     let mut cpu = model(&directory, BackendChoice::Cpu, KvDtype::F32);
     let whole = session::logits(&mut cpu, &mut sequence(0, 12), 12);
     let tokens = sequence(0, 12).tokens;
-    let mut run = |range: std::ops::Range<usize>, wants_logits| {
+    let mut run = |range: std::ops::Range<usize>, wants| {
         let sequence = BatchSequence {
             token_count: range.len() as u32,
             position: range.start as u32,
             block_table: vec![40],
-            wants_logits,
+            wants,
         };
         let batch = Batch { tokens: tokens[range].to_vec(), sequences: vec![sequence] };
-        cpu.forward(&batch).unwrap().values.to_vec()
+        cpu.forward(&batch).unwrap().logits.values.to_vec()
     };
-    assert!(run(0..9, false).is_empty());
-    assert_eq!(bits(&run(9..12, true)), bits(&whole));
+    assert!(run(0..9, Wants::Nothing).is_empty());
+    assert_eq!(bits(&run(9..12, Wants::LastLogits)), bits(&whole));
 }

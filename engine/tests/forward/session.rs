@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sparkherd_checkpoint::{Checkpoint, Facts};
 use sparkherd_engine::{
-    BackendChoice, Batch, BatchSequence, ForwardPass, LoadConfig, LoadError, LoadedModel, load_model,
+    BackendChoice, Batch, BatchSequence, ForwardPass, LoadConfig, LoadError, LoadedModel, Wants, load_model,
     weights::ModelDirectory,
 };
 use sparkherd_footprint::{BLOCK_TOKENS, Backend, KvDtype, Platform, Serving, plan, whole_blocks};
@@ -62,12 +62,11 @@ pub(crate) fn step(model: &mut dyn ForwardPass, sequences: &mut [(&mut Sequence,
             token_count: *count as u32,
             position: sequence.computed as u32,
             block_table: sequence.blocks[..next.div_ceil(BLOCK_TOKENS as usize)].to_vec(),
-            wants_logits: true,
+            wants: Wants::LastLogits,
         });
         sequence.computed = next;
     }
-    let logits = model.forward(&batch).unwrap();
-    (0..sequences.len()).map(|index| logits.row(index).unwrap().to_vec()).collect()
+    model.forward(&batch).unwrap().logits.iter().map(<[f32]>::to_vec).collect()
 }
 
 /// The logits after all tokens, computed in chunks of at most `chunk`.

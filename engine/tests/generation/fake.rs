@@ -9,8 +9,13 @@ use std::sync::{
 use crate::submit;
 use serde_json::{Map, Value, json};
 use sparkherd_engine::{
+<<<<<<< HEAD
     Batch, Clock, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Generation,
     GenerationRequest, Logits, QueueLimits, SubmitError, Text, text::TextFiles,
+=======
+    Batch, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Rows, StepOutput, Text,
+    text::TextFiles,
+>>>>>>> 4aff3b5 (A step's sequences say what they want: last or every token's logits, last or every hidden state; rows of logits are planned)
 };
 
 pub const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
@@ -73,7 +78,7 @@ impl Fake {
 }
 
 impl ForwardPass for Fake {
-    fn forward(&mut self, batch: &Batch) -> Result<Logits<'_>, ForwardError> {
+    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
         if self.gate.as_ref().is_some_and(|gate| gate.recv().is_err()) {
             self.gate = None;
         }
@@ -95,8 +100,11 @@ impl ForwardPass for Fake {
                 let block = sequence.block_table[position / BLOCK] as usize;
                 self.memory[block * BLOCK + position % BLOCK] = tokens.next().copied();
             }
-            if sequence.wants_logits && !(matches!(self.fault, Fault::NoRows) && batch.sequences.len() == 2) {
-                let history = self.history(&sequence.block_table, end)?;
+            if matches!(self.fault, Fault::NoRows) && batch.sequences.len() == 2 {
+                continue;
+            }
+            for row in sequence.wants.logits(sequence.token_count) {
+                let history = self.history(&sequence.block_table, (sequence.position + row + 1) as usize)?;
                 let start = self.logits.len();
                 self.logits.extend((0..VOCAB).map(|token| logit(&history, token)));
                 if matches!(self.fault, Fault::NotANumber(token) if history.contains(&token)) {
@@ -105,7 +113,8 @@ impl ForwardPass for Fake {
             }
         }
         assert!(tokens.next().is_none());
-        Ok(Logits { values: &self.logits, vocab_size: VOCAB as usize })
+        let logits = Rows { values: &self.logits, width: VOCAB as usize };
+        Ok(StepOutput { logits, hidden: Rows { values: &[], width: 1 } })
     }
 
     fn tokens_max(&self) -> usize {
@@ -113,6 +122,10 @@ impl ForwardPass for Fake {
     }
 
     fn sequences_max(&self) -> usize {
+        self.sequences_max
+    }
+
+    fn logit_rows_max(&self) -> usize {
         self.sequences_max
     }
 }

@@ -45,8 +45,8 @@ impl Backend for Cpu {
         oracle::write(&mut self.memory, to, values)
     }
 
-    fn read(&mut self, from: Activation) -> Result<&[f32], BackendError> {
-        oracle::read(&self.memory, from)
+    fn read_pair(&mut self, from: [Activation; 2]) -> Result<[&[f32]; 2], BackendError> {
+        oracle::read_pair(&self.memory, from)
     }
 
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {

@@ -23,9 +23,16 @@ pub(in crate::backend) fn write(
     Ok(())
 }
 
-pub(in crate::backend) fn read(memory: &HostMemory, from: Activation) -> Result<&[f32], BackendError> {
+pub(in crate::backend) fn read_pair(
+    memory: &HostMemory,
+    [first, second]: [Activation; 2],
+) -> Result<[&[f32]; 2], BackendError> {
     let workspace = memory.workspace.as_slice::<f32>();
-    workspace.get(from.range()).ok_or(BackendError::Overlap { operation: "read", elements: workspace.len() })
+    let outside = BackendError::Overlap { operation: "read", elements: workspace.len() };
+    match (workspace.get(first.range()), workspace.get(second.range())) {
+        (Some(first), Some(second)) => Ok([first, second]),
+        _ => Err(outside),
+    }
 }
 
 pub(in crate::backend) fn embed(memory: &mut HostMemory, args: Embed<'_>) -> Result<(), BackendError> {

@@ -6,7 +6,7 @@ mod elementwise;
 use half::bf16;
 use sparkherd_footprint::KvDtype;
 
-pub(super) use elementwise::{add, add_bias, embed, gather_rows, read, rope, write};
+pub(super) use elementwise::{add, add_bias, embed, gather_rows, read_pair, rope, write};
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
@@ -32,8 +32,8 @@ impl Backend for Oracle {
         write(&mut self.memory, to, values)
     }
 
-    fn read(&mut self, from: Activation) -> Result<&[f32], BackendError> {
-        read(&self.memory, from)
+    fn read_pair(&mut self, from: [Activation; 2]) -> Result<[&[f32]; 2], BackendError> {
+        read_pair(&self.memory, from)
     }
 
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {
