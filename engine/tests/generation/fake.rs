@@ -9,13 +9,8 @@ use std::sync::{
 use crate::submit;
 use serde_json::{Map, Value, json};
 use sparkherd_engine::{
-<<<<<<< HEAD
     Batch, Clock, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Generation,
-    GenerationRequest, Logits, QueueLimits, SubmitError, Text, text::TextFiles,
-=======
-    Batch, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Rows, StepOutput, Text,
-    text::TextFiles,
->>>>>>> 4aff3b5 (A step's sequences say what they want: last or every token's logits, last or every hidden state; rows of logits are planned)
+    GenerationRequest, QueueLimits, Rows, StepOutput, SubmitError, Text, text::TextFiles,
 };
 
 pub const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
