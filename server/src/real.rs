@@ -34,7 +34,7 @@ impl ChatEngine for RealEngine {
     fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, PromptError> {
         let messages: Result<Vec<_>, _> = messages.iter().map(serde_json::to_value).collect();
         let messages = messages.map_err(|error| PromptError::Template(error.to_string()))?;
-        let prompt = ChatPrompt { messages, add_generation_prompt: true };
+        let prompt = ChatPrompt { messages, add_generation_prompt: true, ..ChatPrompt::default() };
         let text = self.handle.text().render_chat(&prompt).map_err(TextError::Template)?;
         self.encode(&text, false)
     }

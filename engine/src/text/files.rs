@@ -44,29 +44,49 @@ impl TextFiles {
         })
     }
 
-    /// The chat template: the file of its own where there is one, else `tokenizer_config.json`'s, which is a string or a
-    /// list of named ones with one called `default`.
-    pub(super) fn template_source(&self) -> Result<Option<String>, TextError> {
+    /// The chat templates: the one in the file of its own where there is one, else those of `tokenizer_config.json`, which
+    /// is a string or a list of named ones.
+    pub(super) fn templates(&self) -> Result<Vec<NamedTemplate>, TextError> {
         if let Some(bytes) = &self.chat_template {
             let invalid = |error: std::str::Utf8Error| TextError::Invalid {
                 file: CHAT_TEMPLATE,
                 reason: error.to_string(),
             };
-            return Ok(Some(std::str::from_utf8(bytes).map_err(invalid)?.to_owned()));
+            return Ok(vec![NamedTemplate::default_one(std::str::from_utf8(bytes).map_err(invalid)?)]);
         }
         let config = parse(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())?;
-        let found = match &config["chat_template"] {
-            Value::Array(named) => {
-                named.iter().find(|entry| entry["name"] == "default").map(|entry| &entry["template"])
-            }
-            Value::Null => None,
-            other => Some(other),
-        };
         let not_text = || TextError::Invalid {
             file: TOKENIZER_CONFIG,
             reason: "chat_template is neither a string nor a list of named strings".to_owned(),
         };
-        found.map(|template| template.as_str().map(str::to_owned).ok_or_else(not_text)).transpose()
+        match &config["chat_template"] {
+            Value::Null => Ok(Vec::new()),
+            Value::String(source) => Ok(vec![NamedTemplate::default_one(source)]),
+            Value::Array(entries) => {
+                entries.iter().map(|entry| NamedTemplate::parse(entry).ok_or_else(not_text)).collect()
+            }
+            _ => Err(not_text()),
+        }
+    }
+}
+
+/// A model has one chat template, or several for different uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NamedTemplate {
+    pub(super) name: String,
+    pub(super) source: String,
+}
+
+impl NamedTemplate {
+    fn default_one(source: &str) -> Self {
+        Self { name: "default".to_owned(), source: source.to_owned() }
+    }
+
+    fn parse(entry: &Value) -> Option<Self> {
+        Some(Self {
+            name: entry["name"].as_str()?.to_owned(),
+            source: entry["template"].as_str()?.to_owned(),
+        })
     }
 }
 

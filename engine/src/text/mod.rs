@@ -1,33 +1,39 @@
 //! Words to tokens and back: tokenizer, chat template, and the text of a running generation.
 //!
 //! ```text
-//! messages ─► ChatTemplate ─► prompt text ─► encode ─► tokens ─► (engine) ─► tokens ─► Detokenizer ─► StopMatcher ─► text
+//! messages ─► ChatTemplates ─► prompt text ─► encode ─► tokens ─┐
+//!                                                             (engine)
+//! ChatDelta ◄─ ChatParser ◄─ text ◄─ StopMatcher ◄─ Detokenizer ◄─┘
 //! ```
 //!
 //! All of it is made of files that came with the weights, so they are taken for hostile: sizes are bounded when read, and
 //! a template runs with a limit on its steps and on its output.
 
-mod chat_template;
 mod detokenizer;
 mod files;
-mod json;
+mod format;
+mod parser;
 mod special;
 mod stop;
+mod template;
 #[cfg(test)]
 mod tests;
+mod withhold;
 
 use std::path::Path;
 
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
-pub use chat_template::{ChatPrompt, TemplateError};
 pub use files::TextFiles;
+pub use format::{ChatFormat, ReasoningStart, Tool, ToolChoice, ToolDialect};
+pub use parser::{ArgumentDelivery, ChatDelta, ChatParser, ParserOptions};
+pub use template::{ChatPrompt, TemplateError};
 
-use chat_template::ChatTemplate;
 pub(crate) use detokenizer::Detokenizer;
 use special::SpecialTokens;
 pub(crate) use stop::StopMatcher;
+use template::ChatTemplates;
 
 /// Tells the local date and time: the only thing in a prompt that is neither the request's nor the model's.
 pub type Clock = fn() -> jiff::Zoned;
@@ -35,7 +41,8 @@ pub type Clock = fn() -> jiff::Zoned;
 /// What a model directory says about text.
 pub struct Text {
     tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    templates: ChatTemplates,
+    format: ChatFormat,
     special: SpecialTokens,
 }
 
@@ -68,11 +75,12 @@ impl Text {
         tokenizer.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         tokenizer.with_padding(None);
         let special = SpecialTokens::parse(files, &tokenizer)?;
-        let template = files
-            .template_source()?
-            .map(|source| ChatTemplate::parse(&source, &special, clock))
-            .transpose()?;
-        Ok(Self { tokenizer, template, special })
+        let sources = files.templates()?;
+        let mut templates = ChatTemplates::parse(&sources, &special, clock)?;
+        let all: Vec<&str> = sources.iter().map(|template| template.source.as_str()).collect();
+        let format = ChatFormat::detect(&all.join("\n"), templates.know_tools(), &tokenizer);
+        templates.set_dialect(&format);
+        Ok(Self { tokenizer, templates, format, special })
     }
 
     /// The tokens of `text`. With `add_special_tokens` the tokenizer frames it as the model was trained (usually one
@@ -93,7 +101,7 @@ impl Text {
 
     /// The prompt of a conversation, as text. A template writes the special tokens itself: encode the result without.
     pub fn render_chat(&self, prompt: &ChatPrompt) -> Result<String, TemplateError> {
-        self.template.as_ref().ok_or(TemplateError::Missing)?.render(prompt)
+        self.templates.render(prompt)
     }
 
     /// The prompt of a conversation, as tokens.
@@ -113,7 +121,12 @@ impl Text {
     }
 
     pub fn has_chat_template(&self) -> bool {
-        self.template.is_some()
+        self.templates.has_default()
+    }
+
+    /// How this model calls tools and reasons.
+    pub fn chat_format(&self) -> &ChatFormat {
+        &self.format
     }
 
     pub fn bos_token(&self) -> Option<&str> {

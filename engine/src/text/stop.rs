@@ -1,5 +1,7 @@
 //! Ends an answer at the first stop string, and never lets a part of one out.
 
+use super::withhold::possible_beginning;
+
 /// Looks for stop strings in a text that arrives in pieces.
 ///
 /// The result does not depend on where the pieces end: the stop string that is complete first ends the text, the longest
@@ -33,7 +35,8 @@ impl StopMatcher {
             self.withheld.truncate(start);
             return Stopped { text: std::mem::take(&mut self.withheld), stopped: true };
         }
-        let sure = self.withheld.len() - self.possible_beginning();
+        let withheld = possible_beginning(&self.withheld, self.stops.iter().map(String::as_str));
+        let sure = self.withheld.len() - withheld;
         let rest = self.withheld.split_off(sure);
         Stopped { text: std::mem::replace(&mut self.withheld, rest), stopped: false }
     }
@@ -50,16 +53,5 @@ impl StopMatcher {
             .iter()
             .filter_map(|stop| self.withheld.find(stop).map(|start| (start + stop.len(), start)));
         found.min().map(|(_, start)| start)
-    }
-
-    /// Bytes of the longest end of the text that begins a stop string.
-    fn possible_beginning(&self) -> usize {
-        let longest_of = |stop: &String| {
-            let longest = self.withheld.len().min(stop.len() - 1);
-            (1..=longest).rev().find(|&bytes| {
-                self.withheld.as_bytes().ends_with(&stop.as_bytes()[..bytes]) && stop.is_char_boundary(bytes)
-            })
-        };
-        self.stops.iter().filter_map(longest_of).max().unwrap_or(0)
     }
 }

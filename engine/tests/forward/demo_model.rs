@@ -29,7 +29,9 @@ fn known(text: &Text) -> Vec<(Vec<u32>, Vec<u32>)> {
     let known = lines.lines().map(|line| {
         let Known { question, answer } = serde_json::from_str(line).unwrap();
         let messages = vec![serde_json::json!({"role": "user", "content": question})];
-        let prompt = text.encode_chat(&ChatPrompt { messages, add_generation_prompt: true }).unwrap();
+        let prompt = text
+            .encode_chat(&ChatPrompt { messages, add_generation_prompt: true, ..ChatPrompt::default() })
+            .unwrap();
         let answer = [text.encode(&answer, false).unwrap(), text.eos_token_ids().to_vec()].concat();
         (prompt, answer)
     });

@@ -5,7 +5,7 @@ use crate::text::{ChatPrompt, TemplateError, Text, TextError, TextFiles};
 
 fn prompt(messages: Value) -> ChatPrompt {
     let Value::Array(messages) = messages else { panic!("messages are a list") };
-    ChatPrompt { messages, add_generation_prompt: true }
+    ChatPrompt { messages, add_generation_prompt: true, ..ChatPrompt::default() }
 }
 
 fn hello() -> ChatPrompt {

@@ -1,0 +1,119 @@
+//! The call of a tool, read from the JSON that a model writes for it.
+
+use serde_json::Value;
+
+use super::json_object::{Member, ObjectScanner, Scan};
+
+/// Names under which models write a call's arguments.
+const ARGUMENTS: [&str; 2] = ["arguments", "parameters"];
+/// Everything that stands in a call. Another first key means that the object is no call.
+const KEYS: [&str; 5] = ["name", "type", "id", ARGUMENTS[0], ARGUMENTS[1]];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Call {
+    pub(super) name: String,
+    /// A JSON object, as the model has written it.
+    pub(super) arguments: String,
+}
+
+/// Reads `{"name": …, "arguments": {…}}`, or only the arguments where the name came before.
+#[derive(Clone, Debug)]
+pub(super) struct CallReader {
+    scanner: ObjectScanner,
+    /// The name that came before.
+    name: Option<String>,
+    /// Bytes of the arguments that have been given out before the call was whole.
+    given: usize,
+}
+
+impl CallReader {
+    /// Of an object with name and arguments.
+    pub(super) fn whole() -> Self {
+        Self { scanner: ObjectScanner::new(), name: None, given: 0 }
+    }
+
+    /// Of an object that is the arguments of `name`.
+    pub(super) fn arguments_of(name: String) -> Self {
+        Self { scanner: ObjectScanner::new(), name: Some(name), given: 0 }
+    }
+
+    pub(super) fn scan(&mut self, text: &str) -> Scan {
+        let scan = self.scanner.scan(text);
+        let first_key = self.scanner.members().first().filter(|_| self.name.is_none());
+        match first_key.and_then(|member| string(&text[member.key.clone()])) {
+            Some(key) if !KEYS.contains(&key.as_str()) => Scan::Malformed,
+            _ => scan,
+        }
+    }
+
+    /// Bytes of the scanned text that can be part of an object.
+    pub(super) fn valid_bytes(&self) -> usize {
+        self.scanner.valid_bytes()
+    }
+
+    /// The call, if the scanned text is a complete one.
+    pub(super) fn call(&self, text: &str, bytes: usize) -> Option<Call> {
+        let (name, arguments) = match &self.name {
+            Some(name) => (name.clone(), object(&text[..bytes])?),
+            None => (self.name_in(text)?, self.arguments_in(text)?),
+        };
+        Some(Call { name, arguments })
+    }
+
+    /// The name, and what has come of the arguments since this was last asked, before the call is whole. None where the
+    /// arguments are not an object in sight, or the name comes after them.
+    pub(super) fn next_arguments<'a>(&mut self, text: &'a str) -> Option<(String, &'a str)> {
+        let valid = self.scanner.valid_bytes();
+        let (name, range) = match &self.name {
+            Some(name) => (name.clone(), 0..valid),
+            None => {
+                let member = self.arguments_member(text)?;
+                let start = member.value_start;
+                if text.as_bytes().get(start) != Some(&b'{') {
+                    return None;
+                }
+                (self.name_in(text)?, start..member.value_end.unwrap_or(valid).min(valid))
+            }
+        };
+        let all = &text[range];
+        let new = &all[self.given.min(all.len())..];
+        self.given += new.len();
+        Some((name, new))
+    }
+
+    fn member(&self, text: &str, keys: &[&str]) -> Option<&Member> {
+        let is_wanted = |member: &&Member| {
+            string(&text[member.key.clone()]).is_some_and(|key| keys.contains(&key.as_str()))
+        };
+        self.scanner.members().iter().find(is_wanted)
+    }
+
+    fn arguments_member(&self, text: &str) -> Option<&Member> {
+        self.member(text, &ARGUMENTS)
+    }
+
+    fn name_in(&self, text: &str) -> Option<String> {
+        let member = self.member(text, &["name"])?;
+        string(&text[member.value_start..member.value_end?]).filter(|name| !name.is_empty())
+    }
+
+    /// Absent and null arguments are none; some models write the object as a string.
+    fn arguments_in(&self, text: &str) -> Option<String> {
+        let Some(member) = self.arguments_member(text) else { return Some("{}".to_owned()) };
+        let written = &text[member.value_start..member.value_end?];
+        match written.as_bytes() {
+            b"null" => Some("{}".to_owned()),
+            [b'"', ..] => object(string(written)?.trim()),
+            _ => object(written),
+        }
+    }
+}
+
+fn string(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok()
+}
+
+/// The text itself if it is a JSON object for every parser.
+fn object(json: &str) -> Option<String> {
+    matches!(serde_json::from_str(json), Ok(Value::Object(_))).then(|| json.to_owned())
+}
