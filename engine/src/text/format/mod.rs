@@ -10,6 +10,7 @@
 //! format it was trained on.
 
 mod call_id;
+mod grammar;
 mod markers;
 mod tool;
 
@@ -49,7 +50,7 @@ pub enum ReasoningStart {
 pub struct ChatFormat {
     pub(crate) tools: ToolMarkers,
     pub(crate) reasoning: Option<ReasoningMarkers>,
-    template_knows_tools: bool,
+    pub(crate) template_knows_tools: bool,
 }
 
 impl ChatFormat {

@@ -39,11 +39,15 @@ impl CallReader {
 
     pub(super) fn scan(&mut self, text: &str) -> Scan {
         let scan = self.scanner.scan(text);
-        let first_key = self.scanner.members().first().filter(|_| self.name.is_none());
-        match first_key.and_then(|member| string(&text[member.key.clone()])) {
-            Some(key) if !KEYS.contains(&key.as_str()) => Scan::Malformed,
-            _ => scan,
-        }
+        if self.is_other(text) { Scan::Malformed } else { scan }
+    }
+
+    /// Whether the object is no call, by its first key.
+    fn is_other(&self, text: &str) -> bool {
+        let first = self.scanner.members().first().filter(|_| self.name.is_none());
+        first.is_some_and(|member| {
+            string(&text[member.key.clone()]).is_none_or(|key| !KEYS.contains(&key.as_str()))
+        })
     }
 
     /// Bytes of the scanned text that can be part of an object.
@@ -66,6 +70,7 @@ impl CallReader {
         let valid = self.scanner.valid_bytes();
         let (name, range) = match &self.name {
             Some(name) => (name.clone(), 0..valid),
+            None if self.is_other(text) => return None,
             None => {
                 let member = self.arguments_member(text)?;
                 let start = member.value_start;

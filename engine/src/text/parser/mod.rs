@@ -287,7 +287,10 @@ impl ChatParser {
     /// A marker stood in the content.
     fn marked(&mut self, marker: Marker) {
         if self.call_marker() != Some(marker) {
-            self.is_open &= !matches!(self.markers, ToolMarkers::Hermes { close, .. } if close == marker);
+            if matches!(self.markers, ToolMarkers::Hermes { close, .. } if close == marker) {
+                self.is_open = false;
+                self.blank.clear();
+            }
             return;
         }
         let place = match self.markers {
@@ -344,7 +347,7 @@ impl ChatParser {
             return false;
         };
         let scan = reader.scan(&self.pending);
-        let streams = self.options.arguments == ArgumentDelivery::AsTheyCome && scan != Scan::Malformed;
+        let streams = self.options.arguments == ArgumentDelivery::AsTheyCome;
         let started = (streams && self.stream(&mut reader, started)) || started;
         match scan {
             Scan::Incomplete if !at_end => {

@@ -2,4 +2,5 @@ mod chat;
 mod detokenizer;
 mod load;
 mod stop;
+mod transformers;
 mod vocabulary;

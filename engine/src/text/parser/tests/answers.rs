@@ -70,7 +70,7 @@ fn hermes_calls_are_read() {
         expect(hermes, start, &one(json), ("", "", &[("f", arguments)]));
     }
     // Cut after the object: it is whole.
-    expect(hermes, start, "<tool_call>\n{\"name\": \"f\"}\n</tool", ("", "", &[("f", "{}")]));
+    expect(hermes, start, "<tool_call>\n{\"name\": \"f\"}\n", ("", "", &[("f", "{}")]));
 }
 
 #[test]
