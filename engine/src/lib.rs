@@ -39,4 +39,7 @@ pub use request::{
 };
 pub use reservation::Reservation;
 pub use stats::EngineStats;
-pub use text::{ChatPrompt, TemplateError, Text, TextError};
+pub use text::{
+    ArgumentDelivery, ChatDelta, ChatFormat, ChatParser, ChatPrompt, ParserOptions, ReasoningStart,
+    TemplateError, Text, TextError, Tool, ToolChoice, ToolDialect,
+};

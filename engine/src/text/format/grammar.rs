@@ -67,7 +67,7 @@ impl ChatFormat {
     }
 
     /// A grammar of `answer`, a Lark expression, that applies once the thoughts are over. `None` if none come before it.
-    pub(crate) fn after_reasoning(&self, answer: &str, start: ReasoningStart) -> Option<String> {
+    pub fn after_reasoning(&self, answer: &str, start: ReasoningStart) -> Option<String> {
         let mut lark = Lark { rules: String::new() };
         let thought = lark.thought(self.reasoning, start, true);
         if thought.is_empty() {
@@ -81,7 +81,7 @@ impl ChatFormat {
 
 impl Lark {
     fn rule(&mut self, name: &str, body: &str) {
-        self.rules += &format!("{name}: {body}\n");
+        self.rules.extend([name, ": ", body, "\n"]);
     }
 
     /// The part before the answer, with a blank behind it; empty if there is none.
@@ -159,19 +159,13 @@ impl Lark {
     fn tool(&mut self, index: usize, tool: &Tool, markers: ToolMarkers) {
         let name = quoted(&tool.name);
         let arguments = format!("arguments_{index}");
-        let call = match markers {
-            ToolMarkers::Mistral { arguments: Some(separator), .. } => {
-                format!("{name} {} {arguments}", marker(separator))
-            }
-            _ => {
-                let key = if matches!(markers, ToolMarkers::Llama3Json { .. }) {
-                    "parameters"
-                } else {
-                    "arguments"
-                };
-                let head = quoted(&format!("{{\"name\": {name}, \"{key}\": "));
-                format!(r#"{head} {arguments} "}}""#)
-            }
+        let call = if let ToolMarkers::Mistral { arguments: Some(separator), .. } = markers {
+            format!("{name} {} {arguments}", marker(separator))
+        } else {
+            let key =
+                if matches!(markers, ToolMarkers::Llama3Json { .. }) { "parameters" } else { "arguments" };
+            let head = quoted(&format!("{{\"name\": {name}, \"{key}\": "));
+            format!(r#"{head} {arguments} "}}""#)
         };
         self.rule(&format!("tool_{index}"), &call);
         self.rule(&arguments, &format!("%json {}", schema(tool)));

@@ -208,9 +208,9 @@ impl ObjectScanner {
                 return Some(());
             }
             (Escape::None, b'\\') => Escape::Backslash,
-            (Escape::None, 0x20..) => Escape::None,
             (Escape::Backslash, b'u') => Escape::Unicode(4),
-            (Escape::Backslash, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
+            (Escape::None, 0x20..)
+            | (Escape::Backslash, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't')
             | (Escape::Unicode(1), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => Escape::None,
             (Escape::Unicode(missing), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 Escape::Unicode(missing - 1)

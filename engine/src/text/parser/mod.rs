@@ -12,6 +12,7 @@
 //! out as one delta or another.
 
 mod call;
+mod deltas;
 mod json_object;
 mod llama3;
 mod mistral;
@@ -19,29 +20,13 @@ mod mistral;
 mod tests;
 
 use super::{
-    format::{ChatFormat, Marker, ReasoningMarkers, ReasoningStart, ToolDialect, ToolMarkers, call_id},
+    format::{ChatFormat, Marker, ReasoningMarkers, ReasoningStart, ToolMarkers},
     withhold::possible_beginning,
 };
 use call::{Call, CallReader};
+pub use deltas::ChatDelta;
+use deltas::Deltas;
 use json_object::Scan;
-
-/// The next part of an answer. Parts of the same kind that follow one another belong together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChatDelta {
-    Reasoning(String),
-    Content(String),
-    /// Calls are counted from 0.
-    ToolCallStart {
-        index: u32,
-        id: String,
-        name: String,
-    },
-    /// A part of the JSON object that is the call's arguments. A call has at least one.
-    ToolCallArguments {
-        index: u32,
-        text: String,
-    },
-}
 
 /// When a call's arguments are given out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,22 +57,16 @@ pub struct ParserOptions {
 #[derive(Debug)]
 pub struct ChatParser {
     options: ParserOptions,
-    dialect: ToolDialect,
     markers: ToolMarkers,
     reasoning: Option<ReasoningMarkers>,
     /// Text that no delta has come of.
     pending: String,
     /// Text before `pending` that goes back to it if no call follows.
     lead: String,
-    /// White space behind a marker: content only if some follows.
-    blank: String,
-    /// Whether only white space has come since the beginning or a marker.
-    is_blank: bool,
     /// Whether a Hermes call has been opened and not closed.
     is_open: bool,
-    calls: u32,
     state: State,
-    deltas: Vec<ChatDelta>,
+    deltas: Deltas,
 }
 
 #[derive(Clone, Debug)]
@@ -150,19 +129,16 @@ impl ChatParser {
             ReasoningStart::Reasoning if format.reasoning.is_some() => State::Reasoning,
             _ => State::Content,
         };
+        let deltas = Deltas::new(format.dialect(), options.id_seed, options.parallel);
         let mut parser = Self {
-            dialect: format.dialect(),
             markers: format.tools,
             reasoning: format.reasoning,
             options,
             pending: String::new(),
             lead: String::new(),
-            blank: String::new(),
-            is_blank: true,
             is_open: false,
-            calls: 0,
             state: State::Content,
-            deltas: Vec::new(),
+            deltas,
         };
         parser.state = if matches!(state, State::Content) { parser.answer_start() } else { state };
         parser
@@ -177,21 +153,18 @@ impl ChatParser {
     /// Gives what is left, when no text follows.
     pub fn finish(&mut self) -> Vec<ChatDelta> {
         let mut deltas = self.advance(true);
-        let blank = std::mem::take(&mut self.blank);
-        if self.calls == 0 && !blank.is_empty() {
-            deltas.push(ChatDelta::Content(blank));
-        }
+        deltas.extend(self.deltas.finish());
         deltas
     }
 
     /// Calls given out so far.
     pub fn tool_calls(&self) -> u32 {
-        self.calls.min(if self.options.parallel { u32::MAX } else { 1 })
+        self.deltas.calls()
     }
 
     fn advance(&mut self, at_end: bool) -> Vec<ChatDelta> {
         while self.step(at_end) {}
-        std::mem::take(&mut self.deltas)
+        self.deltas.take()
     }
 
     /// Takes a step; false if more text is needed.
@@ -236,7 +209,7 @@ impl ChatParser {
                 - if at_end { 0 } else { possible_beginning(&self.pending, std::iter::once(close)) }
         });
         let thought: String = self.pending.drain(..sure).collect();
-        self.give(ChatDelta::Reasoning(thought));
+        self.deltas.reasoning(thought);
         if found.is_some() {
             self.pending.drain(..close.len());
             self.state = self.answer_start();
@@ -250,14 +223,14 @@ impl ChatParser {
         if let Some((start, marker)) = places.min_by_key(|(start, _)| *start) {
             let text: String = self.pending.drain(..start).collect();
             self.pending.drain(..marker.text.len());
-            self.give_content(&text);
+            self.deltas.content(&text);
             self.marked(marker);
             return true;
         }
         let withheld = possible_beginning(&self.pending, markers.iter().map(|marker| marker.text));
         let sure = self.pending.len() - if at_end { 0 } else { withheld };
         let text: String = self.pending.drain(..sure).collect();
-        self.give_content(&text);
+        self.deltas.content(&text);
         false
     }
 
@@ -289,7 +262,7 @@ impl ChatParser {
         if self.call_marker() != Some(marker) {
             if matches!(self.markers, ToolMarkers::Hermes { close, .. } if close == marker) {
                 self.is_open = false;
-                self.blank.clear();
+                self.deltas.marker_ends_call();
             }
             return;
         }
@@ -299,7 +272,7 @@ impl ChatParser {
             ToolMarkers::Mistral { .. } => Place::Mistral,
         };
         self.is_open = place == Place::Hermes;
-        self.is_blank = true;
+        self.deltas.marker_begins_calls();
         self.state = State::CallAhead(place);
     }
 
@@ -357,7 +330,8 @@ impl ChatParser {
             Scan::Complete(bytes) if started => self.call_ended(bytes, place),
             Scan::Complete(bytes) => match reader.call(&self.pending, bytes) {
                 Some(call) if self.is_callable(&call, place) => {
-                    self.give_call(call);
+                    self.deltas.call(call.name);
+                    self.deltas.arguments(call.arguments);
                     self.call_ended(bytes, place);
                 }
                 _ => self.no_call(),
@@ -365,7 +339,7 @@ impl ChatParser {
             Scan::Incomplete | Scan::Malformed if started => {
                 self.lead.clear();
                 self.pending.drain(..reader.valid_bytes());
-                self.calls += 1;
+                self.deltas.call_ended();
             }
             Scan::Incomplete | Scan::Malformed => self.no_call(),
         }
@@ -382,17 +356,16 @@ impl ChatParser {
         let Some((name, text)) = reader.next_arguments(&self.pending) else { return false };
         let text = text.to_owned();
         if !started {
-            self.give_start(name);
+            self.deltas.call(name);
         }
-        self.give_arguments(text);
+        self.deltas.arguments(text);
         true
     }
 
     fn call_ended(&mut self, bytes: usize, place: Place) {
         self.pending.drain(..bytes);
         self.lead.clear();
-        self.is_blank = true;
-        self.calls += 1;
+        self.deltas.call_ended();
         self.state = match place {
             Place::LlamaFirst | Place::LlamaNext => State::CallAhead(Place::LlamaNext),
             Place::MistralList => State::CallAhead(Place::MistralList),
@@ -404,53 +377,5 @@ impl ChatParser {
     fn no_call(&mut self) {
         self.pending.insert_str(0, &std::mem::take(&mut self.lead));
         self.state = State::Content;
-    }
-
-    fn give_call(&mut self, call: Call) {
-        self.give_start(call.name);
-        self.give_arguments(call.arguments);
-    }
-
-    fn give_start(&mut self, name: String) {
-        self.blank.clear();
-        let index = self.calls;
-        let id = call_id(self.dialect, self.options.id_seed, index);
-        self.give(ChatDelta::ToolCallStart { index, id, name });
-    }
-
-    fn give_arguments(&mut self, text: String) {
-        self.give(ChatDelta::ToolCallArguments { index: self.calls, text });
-    }
-
-    fn give_content(&mut self, text: &str) {
-        if self.is_blank && text.trim_start().is_empty() {
-            self.blank.push_str(text);
-            return;
-        }
-        self.is_blank = false;
-        let text = std::mem::take(&mut self.blank) + text;
-        self.give(ChatDelta::Content(text));
-    }
-
-    /// Appends a delta, to the one before where both are of one kind. Calls beyond the first may not be wanted.
-    fn give(&mut self, delta: ChatDelta) {
-        use ChatDelta::{Content, Reasoning, ToolCallArguments, ToolCallStart};
-        let index = match &delta {
-            ToolCallStart { index, .. } | ToolCallArguments { index, .. } => *index,
-            Reasoning(_) | Content(_) => 0,
-        };
-        if index > 0 && !self.options.parallel {
-            return;
-        }
-        match (self.deltas.last_mut(), delta) {
-            (_, Reasoning(text) | Content(text) | ToolCallArguments { text, .. }) if text.is_empty() => {}
-            (Some(Reasoning(last)), Reasoning(text)) | (Some(Content(last)), Content(text)) => {
-                last.push_str(&text);
-            }
-            (Some(ToolCallArguments { text: last, .. }), ToolCallArguments { text, .. }) => {
-                last.push_str(&text);
-            }
-            (_, delta) => self.deltas.push(delta),
-        }
     }
 }

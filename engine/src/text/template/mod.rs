@@ -127,7 +127,8 @@ impl ChatTemplates {
 
     pub(super) fn render(&self, prompt: &ChatPrompt) -> Result<String, TemplateError> {
         let mut messages = messages::for_template(&prompt.messages, self.reads);
-        if !self.has_default() && !(self.has(TOOL_USE) && !prompt.tools.is_empty()) {
+        let has_any = self.has_default() || (self.has(TOOL_USE) && !prompt.tools.is_empty());
+        if !has_any {
             return Err(TemplateError::Missing);
         }
         if messages.is_empty() {

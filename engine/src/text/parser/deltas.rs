@@ -1,0 +1,116 @@
+use crate::text::format::{ToolDialect, call_id};
+
+/// The next part of an answer. Parts of the same kind that follow one another belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChatDelta {
+    Reasoning(String),
+    Content(String),
+    /// Calls are counted from 0.
+    ToolCallStart {
+        index: u32,
+        id: String,
+        name: String,
+    },
+    /// A part of the JSON object that is the call's arguments. A call has at least one.
+    ToolCallArguments {
+        index: u32,
+        text: String,
+    },
+}
+
+/// The parts that are sure, and what of the content is not yet.
+#[derive(Debug)]
+pub(super) struct Deltas {
+    dialect: ToolDialect,
+    id_seed: u64,
+    /// Whether calls beyond the first are given out.
+    parallel: bool,
+    calls: u32,
+    sure: Vec<ChatDelta>,
+    /// White space behind a marker: content only if some follows.
+    blank: String,
+    /// Whether only white space has come since the beginning or a marker.
+    is_blank: bool,
+}
+
+impl Deltas {
+    pub(super) fn new(dialect: ToolDialect, id_seed: u64, parallel: bool) -> Self {
+        Self { dialect, id_seed, parallel, calls: 0, sure: Vec::new(), blank: String::new(), is_blank: true }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<ChatDelta> {
+        std::mem::take(&mut self.sure)
+    }
+
+    /// What is left when no text follows: beside calls, white space is no content.
+    pub(super) fn finish(&mut self) -> Vec<ChatDelta> {
+        let blank = std::mem::take(&mut self.blank);
+        if self.calls == 0 {
+            self.give(ChatDelta::Content(blank));
+        }
+        self.take()
+    }
+
+    /// Calls given out.
+    pub(super) fn calls(&self) -> u32 {
+        if self.parallel { self.calls } else { self.calls.min(1) }
+    }
+
+    pub(super) fn reasoning(&mut self, text: String) {
+        self.give(ChatDelta::Reasoning(text));
+    }
+
+    pub(super) fn content(&mut self, text: &str) {
+        if self.is_blank && text.trim_start().is_empty() {
+            self.blank.push_str(text);
+            return;
+        }
+        self.is_blank = false;
+        let text = std::mem::take(&mut self.blank) + text;
+        self.give(ChatDelta::Content(text));
+    }
+
+    /// A marker stands here: white space that follows may be no content.
+    pub(super) fn marker_begins_calls(&mut self) {
+        self.is_blank = true;
+    }
+
+    /// A marker stands here: white space before it was no content.
+    pub(super) fn marker_ends_call(&mut self) {
+        self.blank.clear();
+    }
+
+    pub(super) fn call(&mut self, name: String) {
+        self.blank.clear();
+        let index = self.calls;
+        let id = call_id(self.dialect, self.id_seed, index);
+        self.give(ChatDelta::ToolCallStart { index, id, name });
+    }
+
+    pub(super) fn arguments(&mut self, text: String) {
+        self.give(ChatDelta::ToolCallArguments { index: self.calls, text });
+    }
+
+    pub(super) fn call_ended(&mut self) {
+        self.is_blank = true;
+        self.calls += 1;
+    }
+
+    /// Appends a delta, to the one before where both are of one kind.
+    fn give(&mut self, delta: ChatDelta) {
+        use ChatDelta::{Content, Reasoning, ToolCallArguments, ToolCallStart};
+        let of_call = matches!(delta, ToolCallStart { .. } | ToolCallArguments { .. });
+        if of_call && self.calls > 0 && !self.parallel {
+            return;
+        }
+        match (self.sure.last_mut(), delta) {
+            (_, Reasoning(text) | Content(text) | ToolCallArguments { text, .. }) if text.is_empty() => {}
+            (Some(Reasoning(last)), Reasoning(text))
+            | (Some(Content(last)), Content(text))
+            | (Some(ToolCallArguments { text: last, .. }), ToolCallArguments { text, .. }) => {
+                last.push_str(&text);
+            }
+            (_, delta) => self.sure.push(delta),
+        }
+    }
+}
