@@ -41,5 +41,5 @@ pub use reservation::Reservation;
 pub use stats::EngineStats;
 pub use text::{
     ArgumentDelivery, ChatDelta, ChatFormat, ChatParser, ChatPrompt, ParserOptions, ReasoningStart,
-    TemplateError, Text, TextError, Tool, ToolChoice, ToolDialect,
+    SpecialTokenText, TemplateError, Text, TextError, Tool, ToolChoice, ToolDialect,
 };

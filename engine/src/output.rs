@@ -46,7 +46,7 @@ struct Withheld {
 impl Output {
     pub(crate) fn new(place: Place, request: &ValidRequest) -> (Self, Receiver<GenerationEvent>) {
         let (sender, events) = channel(EVENTS_MAX + 1);
-        let detokenizer = Detokenizer::new(&place.shared().text, request.skip_special_tokens);
+        let detokenizer = Detokenizer::new(&place.shared().text, request.special_tokens, &request.prompt);
         let stops = StopMatcher::new(request.ends.stop.clone());
         let withheld = Withheld::default();
         (Self { open: Some(Open { place, sender }), detokenizer, stops, withheld }, events)

@@ -1,7 +1,7 @@
 use tokio::sync::mpsc;
 
 use super::{Ends, GenerationEvent, LogprobOptions, Sampling, SubmitError, Usage, error::out_of_range};
-use crate::handle::ModelInfo;
+use crate::{handle::ModelInfo, text::SpecialTokenText};
 
 /// One generation, as a server asks for it. The engine checks it against the model's limits in `Reservation::submit`.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,8 +12,8 @@ pub struct GenerationRequest {
     pub sampling: Sampling,
     pub ends: Ends,
     pub logprobs: LogprobOptions,
-    /// Leave tokens such as `<|im_end|>` out of the text.
-    pub skip_special_tokens: bool,
+    /// Which tokens such as `<|im_end|>` are in the text.
+    pub special_tokens: SpecialTokenText,
 }
 
 /// A request within the model's limits.
@@ -27,7 +27,7 @@ pub(crate) struct ValidRequest {
     pub(crate) seed: u64,
     pub(crate) ends: Ends,
     pub(crate) logprobs: LogprobOptions,
-    pub(crate) skip_special_tokens: bool,
+    pub(crate) special_tokens: SpecialTokenText,
     pub(crate) usage: Usage,
 }
 
@@ -42,7 +42,7 @@ impl GenerationRequest {
     /// Checks every field against the model's limits and clamps `max_tokens` to the context: clients routinely ask for
     /// more than fits, and mean "as much as there is".
     pub(crate) fn validate(self, info: &ModelInfo, random_seed: u64) -> Result<ValidRequest, SubmitError> {
-        let Self { prompt_tokens: prompt, max_tokens, sampling, ends, logprobs, skip_special_tokens } = self;
+        let Self { prompt_tokens: prompt, max_tokens, sampling, ends, logprobs, special_tokens } = self;
         if prompt.is_empty() {
             return Err(SubmitError::EmptyPrompt);
         }
@@ -66,7 +66,7 @@ impl GenerationRequest {
             sampling,
             ends,
             logprobs,
-            skip_special_tokens,
+            special_tokens,
         })
     }
 }

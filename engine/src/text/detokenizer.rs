@@ -5,14 +5,12 @@
 //! together with those before it since the last piece but one; there a run of byte tokens (`<0xE2>`) stands or falls as a
 //! whole, and waits for its end.
 
-use tokenizers::{DecoderWrapper, Tokenizer};
-
-use super::{Text, TextError};
+use super::{SpecialTokenText, Text, TextError, token};
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Detokenizer {
-    skip_special_tokens: bool,
+    special: SpecialTokenText,
     form: Form,
 }
 
@@ -23,9 +21,8 @@ enum Form {
 }
 
 /// The last tokens of a sequence.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Window {
-    skip_special_tokens: bool,
     tokens: Vec<u32>,
     /// How many of `tokens` have had their text returned.
     returned: usize,
@@ -34,25 +31,36 @@ struct Window {
 }
 
 impl Detokenizer {
-    pub(crate) fn new(text: &Text, skip_special_tokens: bool) -> Self {
-        let form = match text.tokenizer().get_decoder() {
-            Some(DecoderWrapper::ByteLevel(_)) => Form::ByteLevel { pending: Vec::new() },
-            _ => Form::Pieces(Window { skip_special_tokens, ..Window::default() }),
-        };
-        Self { skip_special_tokens, form }
+    /// Of the tokens that follow `prompt`. A vocabulary of pieces drops the space at the beginning of a text; between a
+    /// prompt and its continuation it stays, so the prompt's last token is decoded along, unless it is a special one: what
+    /// follows that is a text of its own.
+    pub(crate) fn new(text: &Text, special: SpecialTokenText, prompt: &[u32]) -> Self {
+        let tokenizer = text.tokenizer();
+        if token::is_byte_level(tokenizer) {
+            return Self { special, form: Form::ByteLevel { pending: Vec::new() } };
+        }
+        let last = prompt
+            .last()
+            .copied()
+            .filter(|last| text.shows(*last, SpecialTokenText::Hidden) && !token::is_byte(tokenizer, *last));
+        let tokens: Vec<u32> = last.into_iter().collect();
+        let returned_text = text.decode(&tokens, SpecialTokenText::Shown).unwrap_or_default();
+        Self { special, form: Form::Pieces(Window { returned: tokens.len(), tokens, returned_text }) }
     }
 
-    /// The text that is sure with this token. Special tokens, if skipped, and such as the tokenizer does not know, have none.
+    /// The text that is sure with this token. Those that are not shown, and such as the tokenizer does not know, have none.
     pub(crate) fn push(&mut self, text: &Text, token: u32) -> Result<String, TextError> {
-        let Some(name) = self.token_name(text.tokenizer(), token) else { return Ok(String::new()) };
+        if !text.shows(token, self.special) {
+            return Ok(String::new());
+        }
         match &mut self.form {
             Form::ByteLevel { pending } => {
-                push_bytes(&name, pending);
+                pending.extend(text.token_bytes(token).unwrap_or_default());
                 Ok(take_whole_characters(pending))
             }
             Form::Pieces(window) => {
                 window.tokens.push(token);
-                if is_byte(&name) { Ok(String::new()) } else { window.take(text) }
+                if token::is_byte(text.tokenizer(), token) { Ok(String::new()) } else { window.take(text) }
             }
         }
     }
@@ -64,64 +72,22 @@ impl Detokenizer {
             Form::Pieces(window) => window.take(text),
         }
     }
-
-    /// How the vocabulary writes a token; `None` for those without text.
-    fn token_name(&self, tokenizer: &Tokenizer, token: u32) -> Option<String> {
-        let skipped =
-            |name: &str| self.skip_special_tokens && tokenizer.get_added_vocabulary().is_special_token(name);
-        tokenizer.id_to_token(token).filter(|name| !skipped(name))
-    }
 }
 
 impl Window {
     /// The text that the tokens not yet returned add to those that were.
     fn take(&mut self, text: &Text) -> Result<String, TextError> {
-        let all = text.decode_with(&self.tokens, self.skip_special_tokens)?;
+        let all = text.decode(&self.tokens, SpecialTokenText::Shown)?;
         match all.strip_prefix(&self.returned_text) {
             Some(added) if !added.is_empty() => {
                 let added = added.to_owned();
                 self.tokens.drain(..self.returned);
                 self.returned = self.tokens.len();
-                self.returned_text = text.decode_with(&self.tokens, self.skip_special_tokens)?;
+                self.returned_text = text.decode(&self.tokens, SpecialTokenText::Shown)?;
                 Ok(added)
             }
             _ => Ok(String::new()),
         }
-    }
-}
-
-/// Whether a name is that of one raw byte, such as `<0x0A>`.
-fn is_byte(name: &str) -> bool {
-    let digits = name.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
-}
-
-/// Appends the bytes of a byte-level name. A name with any other character (an added token) stands for itself.
-fn push_bytes(name: &str, bytes: &mut Vec<u8>) {
-    let start = bytes.len();
-    for character in name.chars() {
-        if let Some(byte) = byte_of(character) {
-            bytes.push(byte);
-        } else {
-            bytes.truncate(start);
-            bytes.extend_from_slice(name.as_bytes());
-            return;
-        }
-    }
-}
-
-/// The byte a character stands for in a byte-level vocabulary.
-///
-/// GPT-2's alphabet: a printable byte is the Latin-1 character of the same number; the 68 others (0 to 0x20, 0x7F to 0xA0,
-/// and 0xAD) are, in that order, the characters from 0x100 on.
-fn byte_of(character: char) -> Option<u8> {
-    let code = u32::from(character);
-    match code {
-        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => u8::try_from(code).ok(),
-        0x100..=0x120 => u8::try_from(code - 0x100).ok(),
-        0x121..=0x142 => u8::try_from(code - 0x121 + 0x7F).ok(),
-        0x143 => Some(0xAD),
-        _ => None,
     }
 }
 

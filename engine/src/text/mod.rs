@@ -18,6 +18,7 @@ mod stop;
 mod template;
 #[cfg(test)]
 mod tests;
+mod token;
 mod withhold;
 
 use std::path::Path;
@@ -43,7 +44,21 @@ pub struct Text {
     tokenizer: Tokenizer,
     templates: ChatTemplates,
     format: ChatFormat,
+    /// [`ChatFormat::marker_tokens`].
+    marker_tokens: Vec<u32>,
     special: SpecialTokens,
+}
+
+/// Which special tokens, such as `<|im_end|>`, are part of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpecialTokenText {
+    /// None.
+    #[default]
+    Hidden,
+    /// Those that [`ChatParser`] needs to see.
+    Markers,
+    /// All.
+    Shown,
 }
 
 #[derive(Debug, Error)]
@@ -80,7 +95,8 @@ impl Text {
         let all: Vec<&str> = sources.iter().map(|template| template.source.as_str()).collect();
         let format = ChatFormat::detect(&all.join("\n"), templates.know_tools(), &tokenizer);
         templates.set_dialect(&format);
-        Ok(Self { tokenizer, templates, format, special })
+        let marker_tokens = format.marker_tokens();
+        Ok(Self { tokenizer, templates, format, marker_tokens, special })
     }
 
     /// The tokens of `text`. With `add_special_tokens` the tokenizer frames it as the model was trained (usually one
@@ -109,15 +125,30 @@ impl Text {
         self.encode(&self.render_chat(prompt)?, false)
     }
 
-    /// The text of `tokens` without special ones; what cannot be decoded is U+FFFD.
-    pub fn decode(&self, tokens: &[u32]) -> Result<String, TextError> {
-        self.decode_with(tokens, true)
+    /// The text of `tokens`; what cannot be decoded is U+FFFD.
+    pub fn decode(&self, tokens: &[u32], special: SpecialTokenText) -> Result<String, TextError> {
+        let shown: Vec<u32> = tokens.iter().copied().filter(|token| self.shows(*token, special)).collect();
+        self.tokenizer.decode(&shown, false).map_err(|error| TextError::Tokenizer(error.to_string()))
     }
 
-    fn decode_with(&self, tokens: &[u32], skip_special_tokens: bool) -> Result<String, TextError> {
-        self.tokenizer
-            .decode(tokens, skip_special_tokens)
-            .map_err(|error| TextError::Tokenizer(error.to_string()))
+    /// The bytes that a token adds to a text, which need not be whole characters; `None` if there is no such token.
+    pub fn token_bytes(&self, token: u32) -> Option<Vec<u8>> {
+        token::bytes(&self.tokenizer, token)
+    }
+
+    /// How a token reads by itself; where it is no whole characters, with U+FFFD. `None` if there is no such token.
+    pub fn token_text(&self, token: u32) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.token_bytes(token)?).into_owned())
+    }
+
+    /// Whether a token is part of a text. One that the tokenizer does not know is not.
+    pub(crate) fn shows(&self, token: u32, special: SpecialTokenText) -> bool {
+        let hidden = match special {
+            SpecialTokenText::Shown => false,
+            SpecialTokenText::Markers if self.marker_tokens.binary_search(&token).is_ok() => false,
+            SpecialTokenText::Hidden | SpecialTokenText::Markers => token::is_special(&self.tokenizer, token),
+        };
+        !hidden && self.tokenizer.id_to_token(token).is_some()
     }
 
     pub fn has_chat_template(&self) -> bool {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use sparkherd_engine::{
     Caller, Ends, EngineHandle, FinishReason, Generation, GenerationError, GenerationEvent,
-    GenerationRequest, LogprobOptions, Sampling, SubmitError, Usage,
+    GenerationRequest, LogprobOptions, Sampling, SpecialTokenText, SubmitError, Usage,
 };
 
 /// Far more than anything here takes on a busy machine.
@@ -64,7 +64,7 @@ fn request(prompt: &str, max_tokens: u32) -> GenerationRequest {
         sampling: Sampling::default(),
         ends: Ends::default(),
         logprobs: LogprobOptions::default(),
-        skip_special_tokens: true,
+        special_tokens: SpecialTokenText::Hidden,
     }
 }
 

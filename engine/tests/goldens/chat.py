@@ -155,7 +155,7 @@ def plain(message: dict, reads_parts: bool) -> dict:
         message["content"] = "\n".join(part["text"] for part in message["content"])
     if message.get("tool_calls") == []:
         del message["tool_calls"]
-    if message.get("content") is None and "tool_calls" not in message:
+    if message.get("content") is None:
         message["content"] = ""
     for call in message.get("tool_calls") or []:
         try:

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sparkherd_engine::{Ends, GenerationEvent, GenerationRequest, LogprobOptions, Sampling};
+use sparkherd_engine::{
+    Ends, GenerationEvent, GenerationRequest, LogprobOptions, Sampling, SpecialTokenText,
+};
 use tokio::time::Instant;
 
 use crate::engine::ChatEngine;
@@ -40,7 +42,7 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
         sampling: Sampling::default(),
         ends: Ends::default(),
         logprobs: LogprobOptions::default(),
-        skip_special_tokens: true,
+        special_tokens: SpecialTokenText::Hidden,
     };
     let started = Instant::now();
     let mut generation = engine.submit(request).map_err(|error| error.to_string())?;

@@ -9,7 +9,7 @@ use bytes::Buf;
 use futures::Stream;
 use sparkherd_engine::{
     Ends, FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, LogprobOptions,
-    SubmitError, Usage,
+    SpecialTokenText, SubmitError, Usage,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ pub(crate) async fn generate<E: Endpoint>(
         sampling,
         ends: Ends { stop: parameters.stop, ..Ends::default() },
         logprobs: LogprobOptions::default(),
-        skip_special_tokens: true,
+        special_tokens: SpecialTokenText::Hidden,
     };
     let generation = service.engine().submit(request).map_err(|error| refused::<E>(&error))?;
     let run = Run::new(generation, Arc::clone(&service), active, started);

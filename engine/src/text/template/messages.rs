@@ -43,10 +43,8 @@ fn one(message: &Value, reads: Reads) -> Value {
         fields.insert("content".to_owned(), joined(parts).into());
     }
     calls(&mut fields, reads.dialect);
-    // Where no calls stand for it, a template prints the content whatever it is.
-    if !fields.contains_key("tool_calls") {
-        fields.entry("content").or_insert_with(|| "".into());
-    }
+    // Null beside calls is OpenAI's way; templates that print the content whatever it is would fail.
+    fields.entry("content").or_insert_with(|| "".into());
     Value::Object(fields)
 }
 

@@ -52,14 +52,17 @@ pub(super) fn byte_level() -> Value {
 
 /// SentencePiece's way, as Llama 2 has it: spaces are `▁`, unknown characters fall back to byte tokens.
 pub(super) fn pieces() -> Value {
-    let mut names: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).into();
+    let mut names: Vec<String> =
+        ["<unk>", "<s>", "</s>", "[TOOL_CALLS]", "[ARGS]", "[INST]"].map(String::from).into();
     names.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
-    names.extend(["▁", "▁▁", "a", "b", "▁a", "é", "�", "\n"].map(String::from));
+    names.extend(["a", "b", "▁a", "▁", "▁▁", "é", "�", "\n"].map(String::from));
     let vocab: Map<String, Value> =
         names.iter().enumerate().map(|(id, name)| (name.clone(), json!(id))).collect();
+    let added: Vec<Value> =
+        names[..6].iter().enumerate().map(|(id, name)| added_token(id, name, true)).collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null,
-        "added_tokens": [added_token(0, "<unk>", true), added_token(1, "<s>", true), added_token(2, "</s>", true)],
+        "added_tokens": added,
         "normalizer": {"type": "Sequence", "normalizers": [
             {"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
         ]},
@@ -74,6 +77,22 @@ pub(super) fn pieces() -> Value {
             "vocab": vocab, "merges": [["▁", "▁"], ["▁", "a"]],
         },
     })
+}
+
+/// [`pieces`], and the same with what newer conversions have in place of its normaliser: Mistral's pre-tokenizer, with a
+/// space in front of the text and without.
+pub(super) fn sentence_pieces() -> [Value; 3] {
+    let metaspace = |prepend: &str| {
+        let mut tokenizer = pieces();
+        tokenizer["normalizer"] = Value::Null;
+        tokenizer["pre_tokenizer"] =
+            json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": prepend, "split": false});
+        if prepend == "never" {
+            tokenizer["decoder"]["decoders"].as_array_mut().unwrap().pop();
+        }
+        tokenizer
+    };
+    [pieces(), metaspace("first"), metaspace("never")]
 }
 
 pub(super) fn bytes(value: &Value) -> Vec<u8> {
