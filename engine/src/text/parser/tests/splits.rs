@@ -88,8 +88,8 @@ fn pieces<'a>(text: &'a str, cuts: &[usize]) -> Vec<&'a str> {
 }
 
 fn all_text(answer: &Answer) -> String {
-    let calls: String = answer.calls.iter().map(|(name, arguments)| format!("{name}{arguments}")).collect();
-    format!("{}{}{calls}", answer.reasoning, answer.content)
+    let calls = answer.calls.iter().flat_map(|(name, arguments)| [name.as_str(), arguments.as_str()]);
+    [answer.reasoning.as_str(), answer.content.as_str()].into_iter().chain(calls).collect()
 }
 
 proptest! {
