@@ -109,7 +109,7 @@ impl EngineHandle {
     /// that the engine drains is said here.
     pub fn reserve(&self, caller: &Caller) -> Result<Reservation, SubmitError> {
         let place = Shared::take_place(&self.shared, caller.client)?;
-        Ok(Reservation { place, caller: *caller, inbox: self.inbox.clone() })
+        Ok(Reservation { place, accepted: self.shared.now(), caller: *caller, inbox: self.inbox.clone() })
     }
 
     pub fn stats(&self) -> EngineStats {

@@ -31,7 +31,7 @@ pub use admission::QueueLimits;
 pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutput, Wants};
 pub use clock::Clock;
 pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
-pub use limits::EngineLimits;
+pub use limits::{EngineLimits, Timeouts};
 pub use load::{BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedModel, load_model};
 pub use request::{
     Caller, ClientKey, Ends, FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest,

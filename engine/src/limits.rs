@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::admission::QueueLimits;
 
 /// Requests that may wait beside those that run. At a few seconds an answer and 16 at a time, the last of them waits about
@@ -16,7 +18,38 @@ pub struct EngineLimits {
     pub kv_blocks: u32,
     /// Rows of the embedding; every prompt token is below it.
     pub vocab_size: u32,
+    /// Whether requests may share the blocks of a common beginning.
+    pub prefix_cache: bool,
     pub queue: QueueLimits,
+    pub timeouts: Timeouts,
+}
+
+/// How long anything may take. A request's times count from its acceptance, and one that runs out of them ends with
+/// `GenerationError::TimedOut`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Waiting to run for the first time.
+    pub queue: Duration,
+    pub first_token: Duration,
+    /// To the last token.
+    pub total: Duration,
+    /// One step of the engine: a longer one makes it unhealthy.
+    pub step: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            // OpenAI's clients give up after 10 minutes without a byte; whoever waited half of that in the queue can still
+            // get a first token before.
+            queue: Duration::from_mins(5),
+            first_token: Duration::from_mins(10),
+            // A context of 128 thousand tokens at 40 a second, which nobody is likely to still read.
+            total: Duration::from_hours(1),
+            // Milliseconds on a GPU, a few seconds on the CPU backend with a large model; a minute is neither.
+            step: Duration::from_mins(1),
+        }
+    }
 }
 
 impl EngineLimits {
@@ -29,6 +62,6 @@ impl EngineLimits {
             client_requests: QUEUE_REQUESTS,
             client_prompt_tokens: prompt_tokens,
         };
-        Self { context, kv_blocks, vocab_size, queue }
+        Self { context, kv_blocks, vocab_size, prefix_cache: true, queue, timeouts: Timeouts::default() }
     }
 }

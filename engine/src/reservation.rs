@@ -1,4 +1,4 @@
-use std::{hash::BuildHasher, sync::mpsc::Sender};
+use std::{hash::BuildHasher, sync::mpsc::Sender, time::Duration};
 
 use crate::{
     output::Output,
@@ -19,12 +19,15 @@ pub(crate) struct Submission {
     pub(crate) caller: Caller,
     pub(crate) request: ValidRequest,
     pub(crate) output: Output,
+    /// When its place was counted, by the engine's clock.
+    pub(crate) accepted: Duration,
 }
 
 /// A place that is counted for one request. Dropping it gives the place back.
 #[derive(Debug)]
 pub struct Reservation {
     pub(crate) place: Place,
+    pub(crate) accepted: Duration,
     pub(crate) caller: Caller,
     pub(crate) inbox: Sender<Message>,
 }
@@ -34,13 +37,13 @@ impl Reservation {
     ///
     /// A request without a seed gets a random one.
     pub fn submit(self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        let Self { mut place, caller, inbox } = self;
+        let Self { mut place, accepted, caller, inbox } = self;
         let random_seed = std::hash::RandomState::new().hash_one(());
         let request = request.validate(&place.shared().info, random_seed)?;
         let prompt_tokens = request.usage.prompt_tokens;
         place.add_prompt(u64::from(prompt_tokens))?;
         let (output, events) = Output::new(place, &request);
-        let submission = Submission { caller, request, output };
+        let submission = Submission { caller, request, output, accepted };
         inbox.send(Message::Submit(Box::new(submission))).map_err(|_| SubmitError::Stopped)?;
         Ok(Generation { prompt_tokens, events })
     }

@@ -12,7 +12,7 @@ use crate::{
     admission::Admission,
     clock::Clock,
     handle::ModelInfo,
-    limits::EngineLimits,
+    limits::{EngineLimits, Timeouts},
     request::{ClientKey, GenerationError, SubmitError},
     stats::{EngineStats, Gauges},
     text::Text,
@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) text: Text,
     pub(crate) gauges: Gauges,
     pub(crate) kv_blocks: u32,
+    pub(crate) prefix_cache: bool,
+    pub(crate) timeouts: Timeouts,
     admission: Mutex<Admission>,
     draining: AtomicBool,
     /// The worker has ended, for whatever reason.
@@ -90,6 +92,8 @@ impl Shared {
             text,
             gauges: Gauges::default(),
             kv_blocks: limits.kv_blocks,
+            prefix_cache: limits.prefix_cache,
+            timeouts: limits.timeouts,
             admission: Mutex::new(Admission::new(limits.queue, sequences_max)),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -150,7 +154,7 @@ impl Shared {
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
-        u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX)
+        milliseconds(self.now())
     }
 
     pub(crate) fn stats(&self) -> EngineStats {
@@ -158,7 +162,13 @@ impl Shared {
             let admission = self.admission();
             (admission.accepted(), admission.prompt_tokens())
         };
-        let stats = self.gauges.read(self.now_ms(), accepted, self.kv_blocks, self.failure().is_some());
-        EngineStats { waiting_prompt_tokens, ..stats }
+        let now_ms = self.now_ms();
+        let stats = self.gauges.read(now_ms, accepted, self.kv_blocks, self.failure().is_some());
+        let stalled = self.gauges.stalled(now_ms, milliseconds(self.timeouts.step));
+        EngineStats { waiting_prompt_tokens, stalled, ..stats }
     }
+}
+
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

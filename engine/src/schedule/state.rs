@@ -1,8 +1,10 @@
-use std::collections::VecDeque;
-
-use super::sequence::{Sequence, SequenceId};
+use super::{
+    queue::WaitingQueue,
+    sequence::{Arrival, Chunk, Sequence, SequenceId},
+    turns::GENERATED_TOKEN,
+};
 use crate::{
-    batch::{Batch, BatchSequence, Wants},
+    batch::{Batch, BatchSequence},
     kv::BlockPool,
 };
 
@@ -17,14 +19,46 @@ pub struct ScheduleLimits {
     pub tokens_per_step: usize,
     /// At least 1.
     pub sequences: usize,
+    /// Rows of logits; at least `sequences`.
+    pub logit_rows: usize,
+    /// Whether blocks are found by what they hold.
+    pub prefix_cache: bool,
 }
 
-/// One forward pass and whom its logits are for.
+/// One forward pass and whom it is for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Step {
     pub batch: Batch,
-    /// The sequence of each row of logits, in order.
-    pub sampled: Vec<SequenceId>,
+    /// Whose the batch's sequences are, in order.
+    pub parts: Vec<Part>,
+    /// Who begins to run with this step, for the first time.
+    pub admitted: Vec<Admitted>,
+}
+
+/// One sequence's share of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub id: SequenceId,
+    /// Whether it includes the last token known: the next one is to be sampled.
+    pub complete: bool,
+}
+
+/// A sequence that left the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub id: SequenceId,
+    /// Tokens of its prompt that need not be computed.
+    pub cached_tokens: usize,
+}
+
+/// What has happened so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScheduleCounts {
+    /// Sequences sent back to wait.
+    pub preemptions: u64,
+    /// Prompt tokens looked for in the prefix cache, and those found; each prompt once.
+    pub cache_queries: u64,
+    pub cache_hits: u64,
 }
 
 /// All sequences and the pool they share.
@@ -32,43 +66,47 @@ pub struct Step {
 pub struct State {
     limits: ScheduleLimits,
     pool: BlockPool,
-    /// Have blocks for all tokens they know, save the newest one; in order of arrival.
+    /// Have blocks for all tokens they know, save the newest one; in order of rank.
     running: Vec<Sequence>,
-    /// Have no blocks; arrived after all of `running`, in order of arrival.
-    waiting: VecDeque<Sequence>,
-    preemptions: u64,
+    pub(super) waiting: WaitingQueue,
+    counts: ScheduleCounts,
 }
 
 impl State {
     pub fn new(limits: ScheduleLimits, pool: BlockPool) -> Self {
-        Self { limits, pool, running: Vec::new(), waiting: VecDeque::new(), preemptions: 0 }
+        let (waiting, counts) = (WaitingQueue::default(), ScheduleCounts::default());
+        Self { limits, pool, running: Vec::new(), waiting, counts }
     }
 
-    /// Adds a sequence behind all others. `tokens` is not empty, and the caller sees to it that the sequence never grows
-    /// past what the whole pool holds.
-    pub fn enqueue(&mut self, id: SequenceId, tokens: Vec<u32>) {
-        self.waiting.push_back(Sequence::new(id, tokens));
+    /// Adds a sequence. The caller sees to it that it never grows past what the whole pool holds.
+    pub fn enqueue(&mut self, arrival: Arrival) {
+        self.waiting.push(Sequence::new(arrival));
     }
 
-    /// The next step's work. Empty only if there are no sequences, or each waits for [`State::append`].
+    /// The next step's work, after the last one's is done. Empty only if there are no sequences, or each waits for
+    /// [`State::append`].
     pub fn step(&mut self) -> Step {
+        self.publish();
         self.grow_or_preempt();
         let mut step = Step::default();
-        let mut budget = self.limits.tokens_per_step;
-        for sequence in self.running.iter_mut().filter(|sequence| sequence.pending() == 1).take(budget) {
-            step.add(sequence, 1);
+        let mut budget = Budget { tokens: self.limits.tokens_per_step, rows: self.limits.logit_rows };
+        for sequence in self.running.iter_mut().filter(|sequence| sequence.pending() == 1) {
+            if step.add(sequence, &mut budget) > 0 {
+                self.waiting.pay(sequence.priority, sequence.client, GENERATED_TOKEN);
+            }
         }
-        budget -= step.batch.tokens.len();
-        if !step.batch.tokens.is_empty() {
-            budget = budget.min((self.limits.tokens_per_step / PREFILL_SHARE_BESIDE_DECODES).max(1));
+        if !step.parts.is_empty() {
+            let share = (self.limits.tokens_per_step / PREFILL_SHARE_BESIDE_DECODES).max(1);
+            budget.tokens = budget.tokens.min(share);
         }
         for sequence in self.running.iter_mut().filter(|sequence| sequence.pending() > 1) {
-            budget -= step.add(sequence, budget);
+            step.add(sequence, &mut budget);
         }
-        while budget > 0 && self.admit() {
-            if let Some(sequence) = self.running.last_mut() {
-                budget -= step.add(sequence, budget);
-            }
+        while budget.tokens > 0 && budget.rows > 0 {
+            let Some(mut sequence) = self.admit(&mut step) else { break };
+            step.add(&mut sequence, &mut budget);
+            let place = self.running.partition_point(|other| other.rank() < sequence.rank());
+            self.running.insert(place, sequence);
         }
         step
     }
@@ -80,15 +118,25 @@ impl State {
         }
     }
 
-    /// Forgets a sequence, wherever it is; its blocks are free when this returns.
+    /// Forgets a sequence, wherever it is; its blocks are free when this returns. The last step is done.
     pub fn remove(&mut self, id: SequenceId) {
-        self.running.retain(|sequence| sequence.id != id);
-        self.waiting.retain(|sequence| sequence.id != id);
+        let running = self.running.iter().position(|sequence| sequence.id == id);
+        let removed = match running {
+            Some(place) => Some(self.running.remove(place)),
+            None => self.waiting.remove(id),
+        };
+        let Some(mut sequence) = removed else { return };
+        if self.limits.prefix_cache {
+            sequence.publish();
+        }
+        let (priority, client) = (sequence.priority, sequence.client);
+        let runs = self.running.iter().any(|other| (other.priority, other.client) == (priority, client));
+        self.waiting.left(priority, client, runs);
     }
 
     /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
-        self.running.is_empty() && self.waiting.is_empty()
+        self.running.is_empty() && self.waiting.len() == 0
     }
 
     pub fn running(&self) -> usize {
@@ -99,66 +147,80 @@ impl State {
         self.waiting.len()
     }
 
-    /// Sequences sent back to `waiting` so far.
-    pub fn preemptions(&self) -> u64 {
-        self.preemptions
+    pub fn counts(&self) -> ScheduleCounts {
+        self.counts
     }
 
     pub fn pool(&self) -> &BlockPool {
         &self.pool
     }
 
-    /// Gives each running sequence a place for the token it sampled last, oldest first. Where the pool has none left, the
-    /// newest sequence makes room, be it the very one that asks. None of those is in the step yet.
+    /// Lets others find what the last step has computed.
+    fn publish(&mut self) {
+        if self.limits.prefix_cache {
+            self.running.iter_mut().for_each(Sequence::publish);
+        }
+    }
+
+    /// Gives each running sequence a place for the token it sampled last, in order of rank. Where the pool has none left, the
+    /// last in rank makes room, be it the very one that asks. None of those is in the step yet.
     fn grow_or_preempt(&mut self) {
         let mut index = 0;
         while let Some(sequence) = self.running.get_mut(index) {
             if sequence.table.grow_to(sequence.tokens.len(), &self.pool).is_ok() {
                 index += 1;
-            } else if let Some(mut newest) = self.running.pop() {
-                newest.start_over();
-                self.waiting.push_front(newest);
-                self.preemptions += 1;
+            } else if let Some(mut last) = self.running.pop() {
+                last.start_over();
+                self.waiting.push_preempted(last);
+                self.counts.preemptions += 1;
             }
         }
     }
 
-    /// Moves the sequence that has waited longest to `running`, with blocks for all tokens it knows. Nobody overtakes it.
-    fn admit(&mut self) -> bool {
+    /// Takes the sequence whose turn it is out of the queue, with blocks for all tokens it knows. Nobody overtakes it.
+    fn admit(&mut self, step: &mut Step) -> Option<Sequence> {
         if self.running.len() >= self.limits.sequences {
-            return false;
+            return None;
         }
-        let Some(mut sequence) = self.waiting.pop_front() else { return false };
-        if sequence.table.grow_to(sequence.tokens.len(), &self.pool).is_err() {
-            self.waiting.push_front(sequence);
-            return false;
+        let next = self.waiting.next()?;
+        next.start(&self.pool, self.limits.prefix_cache).ok()?;
+        let sequence = self.waiting.take_next()?;
+        if sequence.is_new() {
+            let cached_tokens = sequence.computed;
+            self.counts.cache_queries += sequence.tokens.len() as u64;
+            self.counts.cache_hits += cached_tokens as u64;
+            step.admitted.push(Admitted { id: sequence.id, cached_tokens });
         }
-        self.running.push(sequence);
-        true
+        Some(sequence)
     }
 }
 
 impl Step {
-    /// Adds at most `budget` of the sequence's pending tokens; returns how many.
-    fn add(&mut self, sequence: &mut Sequence, budget: usize) -> usize {
-        let count = sequence.pending().min(budget);
-        if count == 0 {
-            return 0;
-        }
-        let chunk = sequence.advance(count);
-        let wants_logits = sequence.pending() == 0;
+    /// Adds as many of the sequence's pending tokens as there is room for; returns how many.
+    fn add(&mut self, sequence: &mut Sequence, budget: &mut Budget) -> usize {
+        let Some(Chunk { tokens, wants }) = sequence.next_chunk(budget.tokens, budget.rows) else { return 0 };
+        let token_count = narrow(tokens);
+        budget.tokens -= tokens;
+        budget.rows -= wants.logits(token_count).len();
+        let first = sequence.computed;
+        sequence.advance(tokens);
+        let complete = sequence.pending() == 0;
         self.batch.sequences.push(BatchSequence {
-            token_count: narrow(count),
-            position: narrow(chunk.start),
+            token_count,
+            position: narrow(first),
             block_table: sequence.table.indices().to_vec(),
-            wants: if wants_logits { Wants::LastLogits } else { Wants::Nothing },
+            wants,
         });
-        self.batch.tokens.extend_from_slice(&sequence.tokens[chunk]);
-        if wants_logits {
-            self.sampled.push(sequence.id);
-        }
-        count
+        self.batch.tokens.extend_from_slice(&sequence.tokens[first..sequence.computed]);
+        self.parts.push(Part { id: sequence.id, complete });
+        tokens
     }
+}
+
+/// What is left of a step.
+struct Budget {
+    tokens: usize,
+    rows: usize,
 }
 
 /// Positions and counts are below the context, which is a `u32`.

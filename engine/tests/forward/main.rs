@@ -9,6 +9,7 @@ mod goldens;
 mod independence;
 mod llama;
 mod loading;
+mod metamorphic;
 mod operation_cases;
 mod operations;
 mod random;

@@ -1,6 +1,6 @@
 //! I19: however it goes, each accepted request ends once and its blocks are free.
 
-use sparkherd_engine::{Generation, GenerationError, GenerationEvent, SubmitError};
+use sparkherd_engine::{Caller, ClientKey, Generation, GenerationError, GenerationEvent, Priority, SubmitError};
 
 use crate::{
     Choices,
@@ -13,39 +13,43 @@ fn any(choices: &mut Choices, open: &[Generation]) -> usize {
     choices.below(u32::try_from(open.len()).unwrap()) as usize
 }
 
-/// A thousand requests of which most are dropped: before they run, in their prompt, or after some events.
+/// A thousand cancellations: of requests that wait, that are in their prompt, or that have sent something, of several clients
+/// and both priorities, most of them with a common beginning.
 #[test]
 fn an_abort_storm_leaves_no_block_behind() {
-    let engine = Running::start(Fake::new(48, 8, 40), text(true), 256, 2000);
+    let engine = Running::start(Fake::new(48, 8, 40), text(true), 256, 4000);
     let mut choices = Choices(7);
     let mut open: Vec<Generation> = Vec::new();
-    for index in 0..1000 {
-        let prompt = "x".repeat(1 + choices.below(120) as usize) + &index.to_string();
-        open.push(engine.submit(request(&prompt, 1 + choices.below(60))).unwrap());
-        match choices.below(4) {
-            0 => drop(open.swap_remove(any(&mut choices, &open))),
-            1 => {
-                let mut generation = open.swap_remove(any(&mut choices, &open));
-                for _ in 0..choices.below(3) {
-                    let event = generation.events.blocking_recv().expect("an event before the end");
-                    if !matches!(event, GenerationEvent::Text(_)) {
-                        break;
-                    }
-                }
+    let mut cancelled = 0;
+    while cancelled < 1000 {
+        for _ in 0..1 + choices.below(2) {
+            let prompt = "x".repeat(1 + choices.below(120) as usize) + &open.len().to_string();
+            let priority = if choices.below(4) == 0 { Priority::Batch } else { Priority::Interactive };
+            let client = ClientKey(u64::from(choices.below(5)));
+            let caller = Caller { client, priority, cache_salt: u64::from(choices.below(2)) };
+            let reservation = engine.handle.reserve(&caller).unwrap();
+            if choices.below(20) > 0 {
+                open.push(reservation.submit(request(&prompt, 1 + choices.below(60))).unwrap());
             }
-            2 => {
-                let last = open.len() - 1;
-                drop(open.swap_remove(last));
-            }
-            _ => {}
         }
+        let Some(place) = (!open.is_empty()).then(|| any(&mut choices, &open)) else { continue };
+        let mut generation = open.swap_remove(place);
+        for _ in 0..choices.below(3) {
+            let event = generation.events.blocking_recv().expect("an event before the end");
+            if !matches!(event, GenerationEvent::Text(_)) {
+                break;
+            }
+        }
+        drop(generation);
+        cancelled += 1;
     }
     for generation in open {
         assert!(read(generation).end.is_ok());
     }
     wait_until("all requests have ended", || engine.handle.is_idle());
     let stats = engine.handle.stats();
-    assert_eq!((stats.kv_used, stats.running, stats.waiting), (0.0, 0, 0));
+    assert_eq!((stats.kv_used, stats.running, stats.waiting, stats.waiting_prompt_tokens), (0.0, 0, 0, 0));
+    assert!(stats.preemptions > 0 && stats.cache_hits > 0, "{stats:?}");
     assert!(read(engine.submit(request("still-there?", 9)).unwrap()).end.is_ok());
 }
 

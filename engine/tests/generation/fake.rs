@@ -62,6 +62,12 @@ impl Fake {
         Self { fault, ..self }
     }
 
+    /// Each step waits for one message, until the sender is dropped.
+    pub fn gated(self) -> (Self, Sender<()>) {
+        let (open, gate) = channel();
+        (Self { gate: Some(gate), ..self }, open)
+    }
+
     /// Tokens `0..end` of a sequence, from its blocks.
     fn history(&self, blocks: &[u32], end: usize) -> Result<Vec<u32>, ForwardError> {
         let cell =
@@ -158,6 +164,18 @@ pub fn text(eos: bool) -> Text {
     Text::from_files(&files, || "2026-08-22T12:00:00[UTC]".parse().unwrap()).unwrap()
 }
 
+/// Limits that bound nothing but the context.
+pub fn limits(fake: &Fake, context: u32) -> EngineLimits {
+    let kv_blocks = u32::try_from(fake.memory.len() / BLOCK).unwrap();
+    let queue = QueueLimits {
+        requests: u32::MAX,
+        prompt_tokens: u64::MAX,
+        client_requests: u32::MAX,
+        client_prompt_tokens: u64::MAX,
+    };
+    EngineLimits { queue, ..EngineLimits::new(context, kv_blocks, VOCAB) }
+}
+
 /// A started engine; dropping it stops the worker and waits for it.
 pub struct Running {
     pub handle: EngineHandle,
@@ -166,24 +184,21 @@ pub struct Running {
 
 impl Running {
     pub fn start(fake: Fake, text: Text, context: u32, queue_requests: u32) -> Self {
-        let kv_blocks = u32::try_from(fake.memory.len() / BLOCK).unwrap();
-        let limits = EngineLimits::new(context, kv_blocks, VOCAB);
-        let queue = QueueLimits {
-            requests: queue_requests,
-            prompt_tokens: u64::MAX,
-            client_requests: u32::MAX,
-            client_prompt_tokens: u64::MAX,
-        };
-        let limits = EngineLimits { queue, ..limits };
-        let (handle, thread) = Engine::start(Box::new(fake), text, limits, Clock::monotonic()).unwrap();
+        let limits = limits(&fake, context);
+        let queue = QueueLimits { requests: queue_requests, ..limits.queue };
+        Self::start_with(fake, text, EngineLimits { queue, ..limits }, Clock::monotonic())
+    }
+
+    pub fn start_with(fake: Fake, text: Text, limits: EngineLimits, clock: Clock) -> Self {
+        let (handle, thread) = Engine::start(Box::new(fake), text, limits, clock).unwrap();
         Self { handle, thread: Some(thread) }
     }
 
     /// An engine whose steps each wait for one message, until the sender is dropped; which is, if the test fails, before
     /// the engine is waited for.
     pub fn start_gated(fake: Fake, context: u32, queue_requests: u32) -> (Self, Sender<()>) {
-        let (open, gate) = channel();
-        (Self::start(Fake { gate: Some(gate), ..fake }, text(false), context, queue_requests), open)
+        let (fake, open) = fake.gated();
+        (Self::start(fake, text(false), context, queue_requests), open)
     }
 
     pub fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {

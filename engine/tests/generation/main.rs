@@ -7,10 +7,15 @@
     reason = "helpers of tests assert as tests do"
 )]
 
+mod clients;
 mod ends;
 mod fake;
 mod limits;
+mod prefix_cache;
 mod same_tokens;
+mod soak;
+mod stops;
+mod timeouts;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +34,14 @@ struct Answer {
     /// Those that came with the text.
     tokens: Vec<u32>,
     end: Result<(FinishReason, Usage), GenerationError>,
+}
+
+impl Answer {
+    /// The answer without how much of its prompt was found, which depends on what went before.
+    fn without_cache(&self) -> Self {
+        let end = self.end.clone().map(|(reason, usage)| (reason, Usage { cached_tokens: 0, ..usage }));
+        Self { end, ..self.clone() }
+    }
 }
 
 /// Reads a generation to its end, and asserts that it has one and that nothing follows it (I19).

@@ -61,7 +61,9 @@ fn the_same_alone_and_together_in_any_chunks_preempted_or_not() {
         let all: Vec<_> = requests.iter().map(|request| engine.submit(request.clone()).unwrap()).collect();
         let answers: Vec<Answer> = all.into_iter().map(read).collect();
         let setting = format!("{tokens_max} tokens, {sequences_max} sequences, {kv_blocks} blocks");
-        assert_eq!(answers, expected, "{setting}");
+        for (answer, expected) in answers.iter().zip(&expected) {
+            assert_eq!(answer.without_cache(), expected.without_cache(), "{setting}");
+        }
 
         let steps = steps.lock().unwrap();
         assert!(steps.iter().all(|(tokens, sequences)| *tokens <= tokens_max && *sequences <= sequences_max));
@@ -76,18 +78,25 @@ fn the_same_alone_and_together_in_any_chunks_preempted_or_not() {
     }
 }
 
+/// No request is lost, doubled or given another's tokens.
 #[test]
-fn sixteen_clients_at_once() {
-    let requests = requests(16);
+fn thirty_two_streams_at_once() {
+    let requests = requests(64);
     let expected = alone(&requests);
-    let engine = Running::start(Fake::new(64, 16, 128), text(true), 256, 0);
+    let engine = Running::start(Fake::new(64, 16, 128), text(true), 256, 32);
     std::thread::scope(|scope| {
-        for (request, expected) in requests.iter().zip(&expected) {
-            let handle = engine.handle.clone();
-            scope.spawn(move || assert_eq!(&read(submit(&handle, request.clone()).unwrap()), expected));
+        for stream in 0..32 {
+            let (handle, requests, expected) = (engine.handle.clone(), &requests, &expected);
+            scope.spawn(move || {
+                for index in [stream, (stream + 11) % 64, 63 - stream] {
+                    let answer = read(submit(&handle, requests[index].clone()).unwrap());
+                    assert_eq!(answer.without_cache(), expected[index].without_cache());
+                }
+            });
         }
     });
     assert!(engine.handle.is_idle());
+    assert!(engine.handle.stats().cache_hits > 0);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The loop: take in, schedule, run, sample, emit.
 
+mod live;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -12,14 +14,13 @@ use std::{
 use crate::{
     batch::{ForwardError, ForwardPass},
     kv::BlockPool,
-    output::Output,
-    request::{Ends, FinishReason, GenerationError, SampledToken, Sampling, Usage, ValidRequest},
+    request::{FinishReason, GenerationError},
     reservation::{Message, Submission},
-    sample::{Draw, Sampler},
-    schedule::{ScheduleLimits, SequenceId, State},
-    shared::Shared,
-    text::Text,
+    sample::Sampler,
+    schedule::{Arrival, Purpose, ScheduleLimits, SequenceId, State, Step},
+    shared::{Shared, milliseconds},
 };
+use live::LiveRequest;
 
 /// Owns the device and all requests. Blocks when there is nothing to do.
 pub(crate) struct Worker {
@@ -27,20 +28,13 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     messages: Receiver<Message>,
     schedule: State,
-    requests: BTreeMap<SequenceId, Request>,
+    requests: BTreeMap<SequenceId, LiveRequest>,
     sampler: Sampler,
     next_id: u64,
 }
 
-/// What the scheduler need not know of a request.
-struct Request {
-    output: Output,
-    sampling: Sampling,
-    seed: u64,
-    ends: Ends,
-    max_tokens: u32,
-    usage: Usage,
-}
+/// How a request ended.
+type End = Result<FinishReason, GenerationError>;
 
 /// Says that the worker has ended when it does, be it by unwinding.
 struct Ending<'a>(&'a Shared);
@@ -51,8 +45,12 @@ impl Worker {
         shared: Arc<Shared>,
         messages: Receiver<Message>,
     ) -> Self {
-        let limits =
-            ScheduleLimits { tokens_per_step: forward.tokens_max(), sequences: forward.sequences_max() };
+        let limits = ScheduleLimits {
+            tokens_per_step: forward.tokens_max(),
+            sequences: forward.sequences_max(),
+            logit_rows: forward.logit_rows_max(),
+            prefix_cache: shared.prefix_cache,
+        };
         let schedule = State::new(limits, BlockPool::new(shared.kv_blocks));
         let (requests, sampler) = (BTreeMap::new(), Sampler::default());
         Self { forward, shared, messages, schedule, requests, sampler, next_id: 0 }
@@ -90,7 +88,7 @@ impl Worker {
     }
 
     fn accept(&mut self, submission: Submission) {
-        let Submission { caller: _, request, output } = submission;
+        let Submission { caller, request, output, accepted } = submission;
         let gauges = &self.shared.gauges;
         if self.schedule.is_empty() {
             gauges.last_step_ms.store(self.shared.now_ms(), Relaxed);
@@ -98,107 +96,91 @@ impl Worker {
         gauges.prompt_tokens.fetch_add(u64::from(request.usage.prompt_tokens), Relaxed);
         let id = SequenceId(self.next_id);
         self.next_id += 1;
-        self.schedule.enqueue(id, request.prompt);
-        let ValidRequest { sampling, seed, ends, max_tokens, usage, .. } = request;
-        self.requests.insert(id, Request { output, sampling, seed, ends, max_tokens, usage });
+        let (request, tokens) = LiveRequest::new(request, output, accepted);
+        let (client, priority, cache_salt) = (caller.client, caller.priority, caller.cache_salt);
+        let purpose = Purpose::Generate;
+        self.schedule.enqueue(Arrival { id, client, priority, cache_salt, purpose, tokens });
+        self.requests.insert(id, request);
     }
 
     fn step(&mut self) -> Result<(), ForwardError> {
-        self.forget_cancelled();
+        self.give_up();
         let step = self.schedule.step();
-        self.publish();
-        if step.batch.tokens.is_empty() {
-            return Ok(());
-        }
-        let output = self.forward.forward(&step.batch)?;
-        let mut ended = Vec::new();
-        for (row, &id) in step.sampled.iter().enumerate() {
-            let Some(request) = self.requests.get_mut(&id) else { continue };
-            let logits = output.logits.row(row).ok_or_else(|| {
-                ForwardError::Inconsistent(format!(
-                    "{} sequences wanted logits, got {row} rows",
-                    step.sampled.len()
-                ))
-            })?;
-            match request.advance(&mut self.sampler, logits, &self.shared.text) {
-                Ok((token, None)) => self.schedule.append(id, token),
-                Ok((_, Some(end))) => ended.push((id, Ok(end))),
-                Err(error) => ended.push((id, Err(error))),
+        for admitted in &step.admitted {
+            if let Some(request) = self.requests.get_mut(&admitted.id) {
+                request.start(admitted.cached_tokens);
             }
         }
-        let gauges = &self.shared.gauges;
-        gauges.generated_tokens.fetch_add(step.sampled.len() as u64, Relaxed);
-        gauges.steps.fetch_add(1, Relaxed);
-        gauges.last_step_ms.store(self.shared.now_ms(), Relaxed);
+        if step.batch.tokens.is_empty() {
+            self.publish();
+            return Ok(());
+        }
+        self.shared.gauges.begin_step(self.shared.now_ms());
+        self.publish();
+        let ended = self.compute(&step)?;
+        let limit_ms = milliseconds(self.shared.timeouts.step);
+        if let Some(took_ms) = self.shared.gauges.end_step(self.shared.now_ms(), limit_ms) {
+            tracing::warn!(took_ms, limit_ms, tokens = step.batch.tokens.len(), "step took too long");
+        }
         self.end(ended);
         Ok(())
     }
 
-    /// Frees what requests hold whose reader is gone.
-    fn forget_cancelled(&mut self) {
-        let gone = |(&id, request): (&SequenceId, &Request)| {
-            request.output.is_cancelled().then_some((id, Ok(FinishReason::Length)))
-        };
-        let cancelled = self.requests.iter().filter_map(gone).collect();
-        self.end(cancelled);
+    /// Runs a step and takes its tokens on. Tells who has ended with it.
+    fn compute(&mut self, step: &Step) -> Result<Vec<(SequenceId, End)>, ForwardError> {
+        let output = self.forward.forward(&step.batch)?;
+        let mut ended = Vec::new();
+        let mut sampled = 0;
+        for (part, share) in step.parts.iter().zip(output.by_sequence(&step.batch)) {
+            let Some(logits) = share?.logits.iter().next_back().filter(|_| part.complete) else { continue };
+            let Some(request) = self.requests.get_mut(&part.id) else { continue };
+            sampled += 1;
+            match request.advance(&mut self.sampler, logits, &self.shared.text) {
+                Ok((token, None)) => self.schedule.append(part.id, token),
+                Ok((_, Some(reason))) => ended.push((part.id, Ok(reason))),
+                Err(error) => ended.push((part.id, Err(error))),
+            }
+        }
+        self.shared.gauges.generated_tokens.fetch_add(sampled, Relaxed);
+        Ok(ended)
+    }
+
+    /// Ends the requests nobody reads any more, and those that took too long, wherever they are.
+    fn give_up(&mut self) {
+        let (now, timeouts) = (self.shared.now(), &self.shared.timeouts);
+        let given_up =
+            |(&id, request): (&SequenceId, &LiveRequest)| Some((id, request.given_up(now, timeouts)?));
+        let ended: Vec<_> = self.requests.iter().filter_map(given_up).collect();
+        if !ended.is_empty() {
+            self.end(ended);
+        }
     }
 
     /// Ends requests: first their blocks are free and the gauges say so, then their readers hear of it.
-    fn end(&mut self, ended: Vec<(SequenceId, Result<FinishReason, GenerationError>)>) {
+    fn end(&mut self, ended: Vec<(SequenceId, End)>) {
         let mut endings = Vec::with_capacity(ended.len());
         for (id, end) in ended {
             self.schedule.remove(id);
             endings.extend(self.requests.remove(&id).map(|request| (request, end)));
         }
         self.publish();
-        for (request, end) in endings {
+        for (LiveRequest { output, usage, .. }, end) in endings {
             match end {
-                Ok(end) => request.output.finish(&self.shared.text, end, request.usage),
-                Err(error) => request.output.fail(error),
+                Ok(reason) => output.finish(&self.shared.text, reason, usage),
+                Err(error) => output.fail(error),
             }
         }
     }
 
     fn publish(&self) {
         let gauges = &self.shared.gauges;
+        let counts = self.schedule.counts();
         let blocks_free = u32::try_from(self.schedule.pool().free_blocks()).unwrap_or(u32::MAX);
         gauges.running.store(u32::try_from(self.schedule.running()).unwrap_or(u32::MAX), Relaxed);
         gauges.kv_blocks_used.store(self.shared.kv_blocks.saturating_sub(blocks_free), Relaxed);
-        gauges.preemptions.store(self.schedule.preemptions(), Relaxed);
-    }
-}
-
-impl Request {
-    /// Chooses the next token and sends its text. Tells the token, and the end if this was the last one.
-    fn advance(
-        &mut self,
-        sampler: &mut Sampler,
-        logits: &[f32],
-        text: &Text,
-    ) -> Result<(u32, Option<FinishReason>), GenerationError> {
-        self.output.prompt_computed();
-        let position = u64::from(self.usage.prompt_tokens) + u64::from(self.usage.completion_tokens);
-        let token = sampler
-            .choose(logits, &self.sampling, Draw { seed: self.seed, position })
-            .map_err(|error| GenerationError::Engine(error.to_string()))?;
-        self.usage.completion_tokens += 1;
-        let may_end = self.usage.completion_tokens > self.ends.min_tokens;
-        if let Some(reason) = self.ended_by(token, text).filter(|_| may_end) {
-            return Ok((token, Some(reason)));
-        }
-        if self.output.push(text, SampledToken { token, logprob: None }, may_end)? {
-            return Ok((token, Some(FinishReason::StopString)));
-        }
-        let used_up = self.usage.completion_tokens >= self.max_tokens;
-        Ok((token, used_up.then_some(FinishReason::Length)))
-    }
-
-    fn ended_by(&self, token: u32, text: &Text) -> Option<FinishReason> {
-        if self.ends.stop_token_ids.contains(&token) {
-            return Some(FinishReason::StopToken(token));
-        }
-        let ends = !self.ends.ignore_eos && text.eos_token_ids().binary_search(&token).is_ok();
-        ends.then_some(FinishReason::Stop)
+        gauges.preemptions.store(counts.preemptions, Relaxed);
+        gauges.cache_queries.store(counts.cache_queries, Relaxed);
+        gauges.cache_hits.store(counts.cache_hits, Relaxed);
     }
 }
 
