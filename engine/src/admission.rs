@@ -188,3 +188,81 @@ impl EndRate {
         Duration::from_secs_f64(seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: QueueLimits =
+        QueueLimits { requests: 6, prompt_tokens: 1_000, client_requests: 4, client_prompt_tokens: 500 };
+    const ONE: ClientKey = ClientKey(1);
+    const TWO: ClientKey = ClientKey(2);
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn retry_after(error: &SubmitError) -> Duration {
+        match error {
+            SubmitError::QueueFull { retry_after, .. }
+            | SubmitError::ClientLimit { retry_after, .. }
+            | SubmitError::ClientTokenLimit { retry_after, .. } => *retry_after,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn requests_and_prompt_tokens_are_bounded_in_all_and_per_client() {
+        let now = Duration::ZERO;
+        let mut admission = Admission::new(LIMITS, 2);
+        (0..4).for_each(|_| admission.reserve(ONE, now).unwrap());
+        assert!(matches!(admission.reserve(ONE, now), Err(SubmitError::ClientLimit { limit: 4, .. })));
+        (0..4).for_each(|_| admission.reserve(TWO, now).unwrap());
+        let full = admission.reserve(ClientKey(3), now);
+        assert!(matches!(full, Err(SubmitError::QueueFull { waiting: 6, .. })));
+        // Whatever its length, the first prompt of a client that has none waiting is taken, if there is room for all.
+        admission.add_prompt(ONE, 700, now).unwrap();
+        let refused = admission.add_prompt(ONE, 1, now);
+        assert!(matches!(refused, Err(SubmitError::ClientTokenLimit { waiting_tokens: 700, .. })));
+        assert!(matches!(admission.add_prompt(TWO, 301, now), Err(SubmitError::QueueFull { .. })));
+        admission.add_prompt(TWO, 300, now).unwrap();
+        // Full by tokens, with a place left.
+        admission.end(TWO, now);
+        assert!(matches!(admission.reserve(TWO, now), Err(SubmitError::QueueFull { .. })));
+        admission.remove_prompt(ONE, 700);
+        assert_eq!(admission.reserve(TWO, now), Ok(()));
+        admission.remove_prompt(TWO, 300);
+        (0..4).for_each(|_| admission.end(ONE, now));
+        (0..4).for_each(|_| admission.end(TWO, now));
+        assert_eq!((admission.accepted(), admission.prompt_tokens()), (0, 0));
+        assert!(admission.clients.is_empty());
+    }
+
+    #[test]
+    fn a_retry_is_told_for_when_there_is_likely_room() {
+        let mut admission = Admission::new(QueueLimits { requests: 20, client_requests: 2, ..LIMITS }, 2);
+        for client in 0..22 {
+            admission.reserve(ClientKey(client), Duration::ZERO).unwrap();
+        }
+        // One ends every three seconds.
+        for index in 0..10 {
+            let now = seconds(3 * (index + 1));
+            admission.end(ClientKey(index), now);
+            admission.reserve(ClientKey(index), now).unwrap();
+        }
+        let full = |admission: &mut Admission, now| retry_after(&admission.reserve(ONE, now).unwrap_err());
+        assert_eq!(full(&mut admission, seconds(30)), seconds(30));
+        // Nothing has ended for a while; and never is a client told to wait longer than it would.
+        assert_eq!(full(&mut admission, seconds(35)), seconds(50));
+        assert_eq!(full(&mut admission, seconds(300)), seconds(60));
+        // A client has one of these 21; 21 ends are a long time, half of a short one at least a second.
+        admission.end(ClientKey(21), seconds(36));
+        admission.reserve(ONE, seconds(36)).unwrap();
+        admission.end(ClientKey(20), seconds(36));
+        let client = retry_after(&admission.reserve(ONE, seconds(36)).unwrap_err());
+        assert!(client > seconds(20) && client < seconds(40), "{client:?}");
+        let mut quick = Admission::new(QueueLimits { requests: 0, ..LIMITS }, 1);
+        quick.reserve(ONE, Duration::ZERO).unwrap();
+        assert_eq!(full(&mut quick, Duration::ZERO), seconds(1));
+    }
+}

@@ -65,7 +65,7 @@ impl Health {
 
     pub fn verdict(&self, stats: &EngineStats) -> Verdict {
         let step_age = Duration::from_millis(stats.last_step_age_ms);
-        if step_age > self.stall_limit {
+        if stats.stalled || step_age > self.stall_limit {
             Verdict::Stalled { step_age }
         } else if self.failing.load(Ordering::Relaxed) {
             Verdict::Failing
@@ -90,6 +90,8 @@ mod tests {
         assert_eq!(health.verdict(&idle), Verdict::Healthy);
         let stalled = EngineStats { last_step_age_ms: 1001, ..idle };
         assert_eq!(health.verdict(&stalled), Verdict::Stalled { step_age: Duration::from_millis(1001) });
+        let slow = EngineStats { stalled: true, ..idle };
+        assert_eq!(health.verdict(&slow), Verdict::Stalled { step_age: Duration::ZERO });
         health.note_failure();
         assert_eq!(health.verdict(&idle), Verdict::Failing);
         health.note_token();

@@ -9,7 +9,6 @@ use super::BlockHash;
 #[derive(Debug)]
 pub struct BlockPool {
     shelf: Arc<Shelf>,
-    blocks: u32,
 }
 
 /// One owner of one block of a pool; clones are further owners.
@@ -29,8 +28,9 @@ struct Shelf(Mutex<Contents>);
 
 #[derive(Debug)]
 struct Contents {
-    /// Blocks nobody owns, in the order they are taken: those without a known content, then the longest unused.
-    free: BTreeMap<FreeKey, u32>,
+    /// Blocks nobody owns, in the order they are taken: those without a known content, then the longest unused. The key is
+    /// (has a known content, releases before it).
+    free: BTreeMap<(bool, u64), u32>,
     /// Published blocks by what they hold, owned or free.
     known: HashMap<BlockHash, u32>,
     /// By index.
@@ -38,16 +38,13 @@ struct Contents {
     releases: u64,
 }
 
-/// (has a known content, count of releases when it was released)
-type FreeKey = (bool, u64);
-
 #[derive(Debug, Default)]
 struct Slot {
     content: Option<BlockHash>,
     /// Dead while the block is free.
     lease: Weak<Lease>,
     /// Its place in `free`, while it is there.
-    free_key: FreeKey,
+    free_key: (bool, u64),
 }
 
 impl BlockPool {
@@ -57,7 +54,7 @@ impl BlockPool {
             Contents { free: BTreeMap::new(), known: HashMap::new(), slots: Vec::new(), releases: 0 };
         contents.slots.resize_with(blocks as usize, Slot::default);
         (0..blocks).for_each(|index| contents.release(index));
-        Self { shelf: Arc::new(Shelf(Mutex::new(contents))), blocks }
+        Self { shelf: Arc::new(Shelf(Mutex::new(contents))) }
     }
 
     /// A free block, if there is one. What it held cannot be found any more.
@@ -86,11 +83,6 @@ impl BlockPool {
     /// Blocks nobody owns.
     pub fn free_blocks(&self) -> usize {
         self.shelf.contents().free.len()
-    }
-
-    /// All blocks, free or owned.
-    pub fn blocks(&self) -> u32 {
-        self.blocks
     }
 
     fn lease(&self, contents: &mut Contents, index: u32) -> Block {

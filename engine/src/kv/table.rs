@@ -41,7 +41,7 @@ impl BlockTable {
 
     /// Publishes the blocks these are the hashes of, as far as that is still to be done.
     pub fn publish(&mut self, hashes: &[BlockHash]) {
-        for (block, hash) in self.blocks.iter().zip(hashes).skip(self.settled) {
+        for (block, hash) in self.blocks.iter().skip(self.settled).zip(hashes.iter().skip(self.settled)) {
             block.publish(*hash);
         }
         self.settled = self.settled.max(hashes.len());
@@ -50,11 +50,6 @@ impl BlockTable {
     /// Indices of the blocks in the pool.
     pub fn indices(&self) -> &[u32] {
         &self.indices
-    }
-
-    /// Blocks that were found or are published.
-    pub fn settled(&self) -> usize {
-        self.settled
     }
 
     fn push(&mut self, block: Block) {

@@ -91,7 +91,8 @@ impl Class {
         }
         let client = self.turns.next()?;
         let sequence = self.clients.get_mut(&client)?.pop_front()?;
-        self.turns.pay(client, PROMPT_TOKEN * units(sequence.pending()));
+        let units = i64::try_from(sequence.pending()).unwrap_or(i64::MAX);
+        self.turns.pay(client, units.saturating_mul(PROMPT_TOKEN));
         self.rest_if_empty(client);
         Some(sequence)
     }
@@ -122,9 +123,4 @@ impl Class {
             self.turns.forget(client);
         }
     }
-}
-
-/// Token counts are below the context, which is a `u32`.
-fn units(tokens: usize) -> i64 {
-    i64::try_from(tokens).unwrap_or(i64::MAX)
 }

@@ -39,13 +39,6 @@ pub(super) struct Sequence {
     hashes: PrefixHashes,
 }
 
-/// Some of a sequence's pending tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chunk {
-    pub(super) tokens: usize,
-    pub(super) wants: Wants,
-}
-
 impl Sequence {
     pub(super) fn new(arrival: Arrival) -> Self {
         let Arrival { id, client, priority, cache_salt, purpose, tokens } = arrival;
@@ -81,7 +74,11 @@ impl Sequence {
     /// Gets blocks for all tokens known: those of its beginning that the pool still holds, and free ones. At least one token
     /// is left to compute, as its logits are wanted.
     pub(super) fn start(&mut self, pool: &BlockPool, prefix_cache: bool) -> Result<(), OutOfBlocks> {
-        let needed = if self.every_token_wants().is_some() { self.told.min(self.prompt) } else { self.tokens.len() - 1 };
+        let needed = if self.every_token_wants().is_some() {
+            self.told.min(self.prompt)
+        } else {
+            self.tokens.len() - 1
+        };
         let blocks = if prefix_cache { needed / BLOCK } else { 0 };
         let mut table = BlockTable::found(self.hashes.of(&self.tokens, blocks), pool);
         let found = table.indices().len();
@@ -93,10 +90,7 @@ impl Sequence {
 
     /// Lets others find the blocks that are full and computed.
     pub(super) fn publish(&mut self) {
-        let full = self.computed / BLOCK;
-        if full > self.table.settled() {
-            self.table.publish(self.hashes.of(&self.tokens, full));
-        }
+        self.table.publish(self.hashes.of(&self.tokens, self.computed / BLOCK));
     }
 
     /// What is wanted of each token of the prompt, if anything.
@@ -108,8 +102,9 @@ impl Sequence {
         }
     }
 
-    /// What to compute next, within `tokens` tokens and `rows` rows of logits; `None` if there is no room or nothing to do.
-    pub(super) fn next_chunk(&self, tokens: usize, rows: usize) -> Option<Chunk> {
+    /// How many tokens to compute next and what is wanted of them, within `tokens` tokens and `rows` rows of logits; `None` if
+    /// there is no room or nothing to do.
+    pub(super) fn next_chunk(&self, tokens: usize, rows: usize) -> Option<(usize, Wants)> {
         let mut count = self.pending().min(tokens);
         let mut wants = Wants::Nothing;
         if let Some(every) = self.every_token_wants().filter(|_| self.computed < self.prompt) {
@@ -128,7 +123,7 @@ impl Sequence {
                 _ => count = count.saturating_sub(1),
             }
         }
-        (count > 0).then_some(Chunk { tokens: count, wants })
+        (count > 0).then_some((count, wants))
     }
 
     /// Takes the next `count` pending tokens into a step. They count as computed from here on: a step that fails ends the

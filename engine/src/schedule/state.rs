@@ -1,6 +1,6 @@
 use super::{
     queue::WaitingQueue,
-    sequence::{Arrival, Chunk, Sequence, SequenceId},
+    sequence::{Arrival, Sequence, SequenceId},
     turns::GENERATED_TOKEN,
 };
 use crate::{
@@ -86,7 +86,10 @@ impl State {
     /// The next step's work, after the last one's is done. Empty only if there are no sequences, or each waits for
     /// [`State::append`].
     pub fn step(&mut self) -> Step {
-        self.publish();
+        if self.limits.prefix_cache {
+            // Lets others find what the last step has computed.
+            self.running.iter_mut().for_each(Sequence::publish);
+        }
         self.grow_or_preempt();
         let mut step = Step::default();
         let mut budget = Budget { tokens: self.limits.tokens_per_step, rows: self.limits.logit_rows };
@@ -155,13 +158,6 @@ impl State {
         &self.pool
     }
 
-    /// Lets others find what the last step has computed.
-    fn publish(&mut self) {
-        if self.limits.prefix_cache {
-            self.running.iter_mut().for_each(Sequence::publish);
-        }
-    }
-
     /// Gives each running sequence a place for the token it sampled last, in order of rank. Where the pool has none left, the
     /// last in rank makes room, be it the very one that asks. None of those is in the step yet.
     fn grow_or_preempt(&mut self) {
@@ -198,7 +194,7 @@ impl State {
 impl Step {
     /// Adds as many of the sequence's pending tokens as there is room for; returns how many.
     fn add(&mut self, sequence: &mut Sequence, budget: &mut Budget) -> usize {
-        let Some(Chunk { tokens, wants }) = sequence.next_chunk(budget.tokens, budget.rows) else { return 0 };
+        let Some((tokens, wants)) = sequence.next_chunk(budget.tokens, budget.rows) else { return 0 };
         let token_count = narrow(tokens);
         budget.tokens -= tokens;
         budget.rows -= wants.logits(token_count).len();

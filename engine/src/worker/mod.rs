@@ -132,7 +132,7 @@ impl Worker {
         let mut ended = Vec::new();
         let mut sampled = 0;
         for (part, share) in step.parts.iter().zip(output.by_sequence(&step.batch)) {
-            let Some(logits) = share?.logits.iter().next_back().filter(|_| part.complete) else { continue };
+            let Some(logits) = share?.logits.iter().last().filter(|_| part.complete) else { continue };
             let Some(request) = self.requests.get_mut(&part.id) else { continue };
             sampled += 1;
             match request.advance(&mut self.sampler, logits, &self.shared.text) {

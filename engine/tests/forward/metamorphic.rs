@@ -42,10 +42,14 @@ fn prompts(vocab_size: u32) -> Vec<Vec<u32>> {
     let mut tokens = |count: usize| random.tokens(count, vocab_size as usize);
     let stem = tokens(40);
     let lengths = [1, 9, 17, 33, 5, 20];
-    lengths.iter().enumerate().map(|(index, length)| {
-        let own = tokens(*length);
-        if index.is_multiple_of(2) { [stem.clone(), own].concat() } else { own }
-    }).collect()
+    lengths
+        .iter()
+        .enumerate()
+        .map(|(index, length)| {
+            let own = tokens(*length);
+            if index.is_multiple_of(2) { [stem.clone(), own].concat() } else { own }
+        })
+        .collect()
 }
 
 /// Runs all prompts to their end; tells the logits, and the counts of preemptions and of tokens found.
@@ -57,7 +61,14 @@ fn run(model: &mut LoadedModel, prompts: &[Vec<u32>], setting: Setting) -> (Samp
     for (id, tokens) in (0..).zip(prompts) {
         let (client, priority) = (ClientKey::default(), Priority::default());
         known.insert(id, tokens.len());
-        state.enqueue(Arrival { id: SequenceId(id), client, priority, cache_salt: 0, purpose: Purpose::Generate, tokens: tokens.clone() });
+        state.enqueue(Arrival {
+            id: SequenceId(id),
+            client,
+            priority,
+            cache_salt: 0,
+            purpose: Purpose::Generate,
+            tokens: tokens.clone(),
+        });
     }
     let mut sampled = Sampled::new();
     while !state.is_empty() {
@@ -87,8 +98,7 @@ fn logits_do_not_depend_on_the_company(directory: &Path, kv_dtype: KvDtype) {
     let prompts = prompts(vocab_size);
     let tokens_max = model.tokens_max();
     let all = (config.serving.kv_tokens / u64::from(BLOCK_TOKENS)) as u32;
-    let alone =
-        Setting { tokens_per_step: tokens_max, sequences: 1, blocks: all, prefix_cache: false };
+    let alone = Setting { tokens_per_step: tokens_max, sequences: 1, blocks: all, prefix_cache: false };
     let (expected, preemptions, hits) = run(&mut model, &prompts, alone);
     assert_eq!((expected.len(), preemptions, hits), (prompts.len() * ANSWER, 0, 0));
     let together = Setting { sequences: SEQUENCES, ..alone };

@@ -54,7 +54,8 @@ fn prompt_tokens_are_bounded_while_they_wait() {
     let limits = limits(&fake, 256);
     let queue = QueueLimits { prompt_tokens: 100, client_prompt_tokens: 60, ..limits.queue };
     let engine = Running::start_with(fake, text(false), EngineLimits { queue, ..limits }, Clock::monotonic());
-    let submit = |key, tokens: usize| engine.handle.reserve(&client(key))?.submit(request(&"x".repeat(tokens), 2));
+    let submit =
+        |key, tokens: usize| engine.handle.reserve(&client(key))?.submit(request(&"x".repeat(tokens), 2));
     // Longer than the limits, but nothing waits.
     let first = submit(1, 110).unwrap();
     let full = SubmitError::QueueFull { waiting: 0, retry_after: SECOND };

@@ -1,6 +1,8 @@
 //! I19: however it goes, each accepted request ends once and its blocks are free.
 
-use sparkherd_engine::{Caller, ClientKey, Generation, GenerationError, GenerationEvent, Priority, SubmitError};
+use sparkherd_engine::{
+    Caller, ClientKey, Generation, GenerationError, GenerationEvent, Priority, SubmitError,
+};
 
 use crate::{
     Choices,
@@ -122,7 +124,7 @@ fn a_panic_in_the_worker_fails_the_engine() {
 
 #[test]
 fn missing_logits_fail_the_engine() {
-    fails(Fault::NoRows, "batch is inconsistent: 2 sequences wanted logits, got 0 rows");
+    fails(Fault::NoRows, "batch is inconsistent: sequence 0 of the batch got too few rows of logits");
 }
 
 #[test]

@@ -40,7 +40,8 @@ struct Seen {
 fn stream(engine: &Running, key: u64, until: Instant, seen: &Seen) {
     let mut choices = Choices(key);
     while Instant::now() < until {
-        let length = 1 + choices.below(if choices.below(4) == 0 { 400 } else { 40 });
+        let longest = if choices.below(4) == 0 { 400 } else { 40 };
+        let length = 1 + choices.below(longest);
         let stem = char::from_u32(0x21 + choices.below(6)).unwrap();
         let prompt: String = (0..length)
             .map(|place| if place < 40 { stem } else { char::from_u32(0x21 + choices.below(94)).unwrap() })

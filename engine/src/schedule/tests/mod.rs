@@ -10,7 +10,8 @@ use crate::request::{ClientKey, Priority};
 
 const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
 
-const LIMITS: ScheduleLimits = ScheduleLimits { tokens_per_step: 64, sequences: 4, logit_rows: 4, prefix_cache: true };
+const LIMITS: ScheduleLimits =
+    ScheduleLimits { tokens_per_step: 64, sequences: 4, logit_rows: 4, prefix_cache: true };
 
 /// A prompt that begins like all of its stem, and goes on like no other.
 fn prompt(id: u64, stem: u32, shared: usize, length: usize) -> Vec<u32> {
