@@ -1,6 +1,6 @@
 //! What ends an answer, and which tokens come with its text.
 
-use sparkherd_engine::{Ends, FinishReason, GenerationRequest};
+use sparkherd_engine::{Ends, FinishReason, GenerationRequest, Sampling, SpecialTokenText};
 
 use crate::{
     Answer,
@@ -54,7 +54,8 @@ fn a_stop_string_counts_where_it_begins_after_min_tokens() {
 fn the_end_of_sequence_can_be_ignored() {
     let engine = Running::start(Fake::new(64, 4, 64), text(true), 512, 4);
     let ask = |prompt: &str, ends: Ends| {
-        read(engine.submit(GenerationRequest { ends, ..request(prompt, 300) }).unwrap())
+        let sampling = Sampling { temperature: 1.5, seed: Some(5), ..Sampling::default() };
+        read(engine.submit(GenerationRequest { ends, sampling, ..request(prompt, 300) }).unwrap())
     };
     let prompts: Vec<String> = (0..20).map(|index| format!("prompt-{index}")).collect();
     let ends = |prompt: &&String| reason(&ask(prompt, Ends::default())) == FinishReason::Stop;
@@ -70,7 +71,8 @@ fn the_end_of_sequence_can_be_ignored() {
     // Special tokens are text where they are wanted.
     let shown = GenerationRequest {
         ends: Ends { ignore_eos: true, ..Ends::default() },
-        skip_special_tokens: false,
+        special_tokens: SpecialTokenText::Shown,
+        sampling: Sampling { temperature: 1.5, seed: Some(5), ..Sampling::default() },
         ..request(prompt, 300)
     };
     let shown = read(engine.submit(shown).unwrap());
