@@ -204,6 +204,9 @@ pub(crate) fn served_context(trained_context: u32, rope: &Rope) -> u32 {
             let stretched = (factor * f64::from(original_max_position)).min(f64::from(bound::CONTEXT));
             trained_context.max(stretched as u32)
         }
-        RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => trained_context,
+        RopeScaling::None
+        | RopeScaling::Linear { .. }
+        | RopeScaling::Llama3 { .. }
+        | RopeScaling::Pairs { .. } => trained_context,
     }
 }

@@ -21,6 +21,16 @@ const TENSOR_NAME_BYTES_MAX: usize = 256;
 /// Most dimensions of a tensor; language models use at most 4.
 const DIMENSIONS_MAX: usize = 8;
 
+/// In which order a matrix's rows lie in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowOrder {
+    /// As the arithmetic here takes them.
+    AsComputed,
+    /// In each head, row `2i` is row `i` of the computation and row `2i + 1` row `i + head_dim / 2`: for rotations that turn
+    /// neighbours, as in GGUF files of Llamas, where ours turn halves.
+    PairsAdjacent { head_dim: u32 },
+}
+
 /// Where a tensor's bytes lie and what they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
@@ -32,6 +42,17 @@ pub struct Tensor {
     /// Row-major, rows first.
     pub shape: Vec<u64>,
     pub dtype: Dtype,
+    pub row_order: RowOrder,
+}
+
+impl Tensor {
+    /// Rows of a matrix; `None` for another number of dimensions.
+    pub(crate) fn rows(&self) -> Option<u64> {
+        match *self.shape.as_slice() {
+            [rows, _] => Some(rows),
+            _ => None,
+        }
+    }
 }
 
 /// Why a safetensors file is refused.
@@ -205,5 +226,6 @@ fn tensor(
         let tensors_end = offset_bytes.saturating_add(bytes);
         return Err(HeaderError::FileLength { tensors_end, file_bytes });
     }
-    Ok(Tensor { file: Arc::clone(file), offset_bytes, bytes, shape: entry.shape, dtype })
+    let (file, shape, row_order) = (Arc::clone(file), entry.shape, RowOrder::AsComputed);
+    Ok(Tensor { file, offset_bytes, bytes, shape, dtype, row_order })
 }

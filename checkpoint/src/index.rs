@@ -5,7 +5,7 @@ use serde::de::IgnoredAny;
 use thiserror::Error;
 
 use crate::claim;
-use crate::header::{Shard, Tensor};
+use crate::header::{RowOrder, Shard, Tensor};
 use crate::json::{JsonError, UniqueMap, shown_name};
 
 /// Most shards that are opened; the largest published checkpoints have about 200.
@@ -119,6 +119,19 @@ impl TensorIndex {
         }
         let named = self.tensors.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor));
         (Self { tensors: named.collect() }, true)
+    }
+
+    /// Sets the order of the rows of all query and key projections.
+    pub(crate) fn order_rows(&mut self, order: RowOrder) {
+        for (name, tensor) in &mut self.tensors {
+            if name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") {
+                tensor.row_order = order;
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.remove(name)
     }
 
     pub fn get(&self, name: &str) -> Option<&Tensor> {

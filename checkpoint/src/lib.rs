@@ -1,4 +1,5 @@
-//! Reads a checkpoint's own words about itself: `config.json` and the headers of its weight files, as bytes.
+//! Reads a checkpoint's own words about itself: `config.json` and the headers of its weight files, or the header of a
+//! GGUF, as bytes.
 //!
 //! ```text
 //! config.json ──► ModelConfig ──┐
@@ -17,6 +18,7 @@ mod config;
 mod dtype;
 mod facts;
 mod generation;
+mod gguf;
 mod header;
 mod index;
 mod inspection;
@@ -33,7 +35,11 @@ pub use config::{ConfigError, ModelConfig, OutputHead};
 pub use dtype::{Dtype, RowError};
 pub use facts::{Facts, TENSOR_ALIGNMENT_BYTES};
 pub use generation::GenerationConfig;
-pub use header::{HEADER_BYTES_MAX, HEADER_LENGTH_BYTES, HeaderError, Shard, Tensor, header_bytes};
+pub use gguf::{
+    GGUF_HEADER_BYTES_MAX, GgufError, GgufText, GgufTextError, Header as GgufHeader, List as GgufList,
+    Metadata as GgufMetadata, Value as GgufValue,
+};
+pub use header::{HEADER_BYTES_MAX, HEADER_LENGTH_BYTES, HeaderError, RowOrder, Shard, Tensor, header_bytes};
 pub use index::{IndexError, ShardMap, TensorIndex};
 pub use inspection::{
     CheckpointFile, DIGEST_CONTENT_BYTES_MAX, DIGEST_PREFIX_BYTES, HashedFile, Inspection, InspectionOutcome,

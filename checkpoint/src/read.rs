@@ -6,8 +6,8 @@ use thiserror::Error;
 use crate::header::{HEADER_LENGTH_BYTES, header_bytes};
 use crate::inspection::{DIGEST_CONTENT_BYTES_MAX, DIGEST_PREFIX_BYTES, HashedFile, digest};
 use crate::{
-    ClaimError, ConfigError, Facts, GenerationConfig, HeaderError, IndexError, Inspection, ModelConfig,
-    OutputHead, Refusal, RefusalReason, Shard, ShardMap, TensorIndex,
+    ClaimError, ConfigError, Facts, GenerationConfig, GgufError, GgufTextError, HeaderError, IndexError,
+    Inspection, ModelConfig, OutputHead, Refusal, RefusalReason, Shard, ShardMap, TensorIndex, gguf,
 };
 
 /// A checkpoint's directory, as much of it as reading headers needs. Implemented by whoever may touch files.
@@ -16,8 +16,12 @@ pub trait Files {
     fn names(&self) -> io::Result<BTreeSet<String>>;
     /// Length of a file.
     fn bytes(&self, name: &str) -> io::Result<u64>;
+    /// At most `limit` bytes of a file from `offset` on, fewer only where it ends.
+    fn range(&self, name: &str, offset: u64, limit: u64) -> io::Result<Vec<u8>>;
     /// The first `limit` bytes of a file, fewer only where it ends.
-    fn prefix(&self, name: &str, limit: u64) -> io::Result<Vec<u8>>;
+    fn prefix(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+        self.range(name, 0, limit)
+    }
 }
 
 /// A checkpoint whose headers have been read and agree with one another.
@@ -47,12 +51,20 @@ pub enum CheckpointError {
     #[error("{file} has {bytes} bytes, more than the limit of {limit}")]
     TooLarge { file: String, bytes: u64, limit: u64 },
     #[error("{file}: {source}")]
-    Config { file: &'static str, source: ConfigError },
+    Config { file: String, source: ConfigError },
     #[error("model.safetensors.index.json: {0}")]
     Index(#[from] IndexError),
     #[error("{file}: {source}")]
     Header { file: String, source: HeaderError },
-    #[error("tensors do not match config.json: {0}")]
+    #[error(
+        "{others} GGUF files beside {file}; which one counts is not clear, and split models are not read"
+    )]
+    ManyGguf { file: String, others: usize },
+    #[error("{file}: {source}")]
+    Gguf { file: String, source: GgufError },
+    #[error("tokenizer: {0}")]
+    GgufText(#[from] GgufTextError),
+    #[error("tensors do not match the configuration: {0}")]
     Claim(#[from] ClaimError),
 }
 
@@ -64,10 +76,12 @@ impl CheckpointError {
             | Self::Read { .. }
             | Self::Missing { .. }
             | Self::TwoWeights
+            | Self::ManyGguf { .. }
             | Self::TooLarge { .. }
             | Self::Index(_) => RefusalReason::Unresolvable,
-            Self::PickleOnly { .. } | Self::Claim(_) => RefusalReason::UnsupportedModel,
+            Self::PickleOnly { .. } | Self::Claim(_) | Self::GgufText(_) => RefusalReason::UnsupportedModel,
             Self::Config { source, .. } => damage_or_unsupported(source.is_damage()),
+            Self::Gguf { source, .. } => damage_or_unsupported(source.is_damage()),
             Self::Header { source, .. } => damage_or_unsupported(source.is_damage()),
         }
     }
@@ -103,13 +117,18 @@ impl Checkpoint {
     /// Reads configuration and headers, checks them against each other, and digests what an engine will read.
     pub fn read(files: &impl Files) -> Result<Self, CheckpointError> {
         let names = files.names().map_err(CheckpointError::Directory)?;
+        if !has_safetensors(&names)
+            && let Some(file) = gguf::only_file(&names)?
+        {
+            return gguf::read(files, file);
+        }
         let config_json = small_file(files, &names, CONFIG, CONFIG_BYTES_MAX)?;
         let mut config = ModelConfig::parse(&config_json)
-            .map_err(|source| CheckpointError::Config { file: CONFIG, source })?;
+            .map_err(|source| CheckpointError::Config { file: CONFIG.to_owned(), source })?;
         let generation = if names.contains(GENERATION) {
             let json = small_file(files, &names, GENERATION, CONFIG_BYTES_MAX)?;
             GenerationConfig::parse(&json, &config)
-                .map_err(|source| CheckpointError::Config { file: GENERATION, source })?
+                .map_err(|source| CheckpointError::Config { file: GENERATION.to_owned(), source })?
         } else {
             GenerationConfig::of_config(&config)
         };
@@ -129,6 +148,11 @@ impl Checkpoint {
         let files = hashed.into_iter().map(|hashed| hashed.file).collect();
         Ok(Self { config, generation, index, inspection: Inspection { facts, files, digest } })
     }
+}
+
+/// Weights beside which a GGUF does not count.
+pub(crate) fn has_safetensors(names: &BTreeSet<String>) -> bool {
+    names.contains(SINGLE) || names.contains(INDEX)
 }
 
 /// The headers of all weight files.

@@ -28,6 +28,10 @@ pub enum RopeScaling {
         /// Context of the first training, tokens.
         original_max_position: u32,
     },
+    /// Pair `i` divided by its own `divisors[i]`: what a GGUF makes of `Llama3` and its like.
+    Pairs {
+        divisors: Vec<f32>,
+    },
     /// `YaRN` (Peng et al., 2023): pair `i` is kept where `i ≤ low`, divided by `factor` where `i ≥ high`, mixed linearly
     /// between; `low` and `high` are the pairs that make `beta_fast` and `beta_slow` whole turns within the first
     /// training's context, `i(β) = head_dim · ln(original / (2π·β)) / (2·ln theta)`.
@@ -46,8 +50,8 @@ pub enum RopeScaling {
 
 /// Largest base and factor that are read: published models end at 10^9 and 64. Beyond 10^12 `f32` frequencies underflow to
 /// nothing useful.
-const THETA_MAX: f64 = 1e12;
-const FACTOR_MAX: f64 = 1e6;
+pub(crate) const THETA_MAX: f64 = 1e12;
+pub(crate) const FACTOR_MAX: f64 = 1e6;
 const ORIGINAL_CONTEXT_MAX: u32 = 1 << 24;
 /// transformers' default of `rope_theta`.
 const THETA_DEFAULT: f64 = 10_000.0;

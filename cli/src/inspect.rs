@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use sparkherd_checkpoint::{
-    Checkpoint, Files, Inspection, InspectionOutcome, Refusal, RefusalReason, TOKENIZER_BYTES_MAX,
+    Checkpoint, Files, GgufText, Inspection, InspectionOutcome, Refusal, RefusalReason, TOKENIZER_BYTES_MAX,
 };
 use sparkherd_engine::text::{Text, TextError, TextFiles};
 
@@ -24,7 +24,7 @@ use sandbox::Sandbox;
 /// Read a checkpoint's headers in a sandbox and print what it is as one JSON line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// Directory with config.json, the safetensors files and tokenizer.json.
+    /// Directory with config.json, the safetensors files and tokenizer.json, or with one GGUF file.
     directory: PathBuf,
     /// Directory that symbolic links may not lead out of; the checkpoint lies in it. Default: the checkpoint's own.
     #[arg(long)]
@@ -74,6 +74,9 @@ fn inspect(directory: &Directory) -> Result<Inspection, Refusal> {
 
 /// Parses tokenizer and chat template as the engine will, so that a bad one is refused before a replica exists.
 fn check_text(directory: &Directory) -> Result<(), Refusal> {
+    if let Some(text) = GgufText::read(directory).map_err(|error| error.refusal())? {
+        return parse_text(&TextFiles::from(text));
+    }
     let names = directory.names().map_err(|error| unreadable("the directory", &error))?;
     let read = |name: &str| -> Result<Option<Vec<u8>>, Refusal> {
         if !names.contains(name) {
@@ -88,7 +91,11 @@ fn check_text(directory: &Directory) -> Result<(), Refusal> {
         config: read("config.json")?,
         chat_template: read("chat_template.jinja")?,
     };
-    match Text::from_files(&files, jiff::Zoned::now) {
+    parse_text(&files)
+}
+
+fn parse_text(files: &TextFiles) -> Result<(), Refusal> {
+    match Text::from_files(files, jiff::Zoned::now) {
         Ok(_) => Ok(()),
         Err(error @ (TextError::Read { .. } | TextError::TooLarge { .. })) => {
             Err(Refusal::new(RefusalReason::Unresolvable, &error.to_string()))

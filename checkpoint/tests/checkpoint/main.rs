@@ -4,6 +4,8 @@
 
 mod config;
 mod families;
+mod gguf;
+mod gguf_file;
 mod read;
 mod support;
 mod weights;

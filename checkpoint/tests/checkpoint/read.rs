@@ -73,7 +73,7 @@ fn what_is_whole_but_not_computed_is_unsupported() {
         (pickle, "no safetensors weights, only pickle files (\"pytorch_model.bin\")"),
         (activation, "config.json: hidden_act is \"relu\""),
         (integers, "model.safetensors: tensor \"a\" is stored as \"I8\""),
-        (layers, "tensors do not match config.json: 9 of 30 tensors are missing"),
+        (layers, "tensors do not match the configuration: 9 of 30 tensors are missing"),
     ];
     for (directory, expected) in cases {
         let (reason, message) = refusal(&directory);

@@ -122,9 +122,9 @@ impl Files for Memory {
         Ok(self.file(name)?.len() as u64)
     }
 
-    fn prefix(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+    fn range(&self, name: &str, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
         let content = self.file(name)?;
-        let end = content.len().min(usize::try_from(limit).expect("fits"));
-        Ok(content[..end].to_vec())
+        let cut = |at: u64| content.len().min(usize::try_from(at).expect("fits"));
+        Ok(content[cut(offset)..cut(offset + limit)].to_vec())
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -91,9 +91,10 @@ impl Files for Directory {
         Ok(self.file(name)?.1)
     }
 
-    fn prefix(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
-        let (file, bytes) = self.file(name)?;
-        let capacity = usize::try_from(limit.min(bytes)).map_err(io::Error::other)?;
+    fn range(&self, name: &str, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
+        let (mut file, bytes) = self.file(name)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let capacity = usize::try_from(limit.min(bytes.saturating_sub(offset))).map_err(io::Error::other)?;
         let mut content = Vec::with_capacity(capacity);
         file.take(limit).read_to_end(&mut content)?;
         Ok(content)

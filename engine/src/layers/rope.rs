@@ -24,7 +24,10 @@ impl RotaryEmbedding {
         };
         let amplitude = match rope.scaling {
             RopeScaling::Yarn { attention_factor, .. } => attention_factor,
-            RopeScaling::None | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => 1.0,
+            RopeScaling::None
+            | RopeScaling::Linear { .. }
+            | RopeScaling::Llama3 { .. }
+            | RopeScaling::Pairs { .. } => 1.0,
         };
         Self { frequencies: (0..head_dim / 2).map(frequency).collect(), amplitude }
     }
@@ -56,6 +59,9 @@ fn scaled(frequency: f64, pair: usize, rope: &Rope, head_dim: usize) -> f64 {
             let turns = f64::from(original_max_position) * frequency / TAU;
             let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
             (1.0 - kept) * frequency / factor + kept * frequency
+        }
+        RopeScaling::Pairs { ref divisors } => {
+            frequency / divisors.get(pair).map_or(1.0, |divisor| f64::from(*divisor))
         }
         RopeScaling::Yarn { factor, original_max_position, beta_fast, beta_slow, truncate, .. } => {
             // The pair that makes so many turns within the context of the first training, as a fraction.

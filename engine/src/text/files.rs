@@ -5,8 +5,10 @@ use std::{
 };
 
 use serde_json::Value;
+use sparkherd_checkpoint::GgufText;
 
 use super::TextError;
+use crate::weights::ModelDirectory;
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -30,8 +32,24 @@ pub struct TextFiles {
     pub chat_template: Option<Vec<u8>>,
 }
 
+impl From<GgufText> for TextFiles {
+    fn from(text: GgufText) -> Self {
+        let GgufText { tokenizer_json, tokenizer_config_json, generation_config_json } = text;
+        Self {
+            tokenizer: tokenizer_json,
+            tokenizer_config: Some(tokenizer_config_json),
+            generation_config: Some(generation_config_json),
+            config: None,
+            chat_template: None,
+        }
+    }
+}
+
 impl TextFiles {
     pub(super) fn read(model_dir: &Path) -> Result<Self, TextError> {
+        if let Some(text) = GgufText::read(&ModelDirectory(model_dir.to_owned()))? {
+            return Ok(Self::from(text));
+        }
         let tokenizer = read_bounded(model_dir, TOKENIZER, TOKENIZER_BYTES_MAX)?;
         let missing = || TextError::Read { file: TOKENIZER, reason: ErrorKind::NotFound.into() };
         let small = |file| read_bounded(model_dir, file, SMALL_FILE_BYTES_MAX);

@@ -69,6 +69,8 @@ pub enum TextError {
     TooLarge { file: &'static str, bytes: u64, bytes_max: u64 },
     #[error("{file} is not valid: {reason}")]
     Invalid { file: &'static str, reason: String },
+    #[error(transparent)]
+    Gguf(#[from] sparkherd_checkpoint::CheckpointError),
     #[error("tokenizer failed: {0}")]
     Tokenizer(String),
     #[error(transparent)]
@@ -76,7 +78,8 @@ pub enum TextError {
 }
 
 impl Text {
-    /// Reads tokenizer, chat template and end-of-sequence tokens of a model directory in Hugging Face's layout.
+    /// Reads tokenizer, chat template and end-of-sequence tokens of a model directory in Hugging Face's layout, or of the
+    /// GGUF in it.
     pub fn load(model_dir: &Path) -> Result<Self, TextError> {
         Self::from_files(&TextFiles::read(model_dir)?, jiff::Zoned::now)
     }

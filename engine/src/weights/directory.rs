@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     path::PathBuf,
 };
 
@@ -23,9 +23,11 @@ impl Files for ModelDirectory {
         fs::metadata(self.0.join(name)).map(|metadata| metadata.len())
     }
 
-    fn prefix(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+    fn range(&self, name: &str, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.0.join(name))?.take(limit).read_to_end(&mut bytes)?;
+        let mut file = File::open(self.0.join(name))?;
+        file.seek(SeekFrom::Start(offset))?;
+        file.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 }

@@ -7,6 +7,7 @@
 mod directory;
 mod placement;
 mod read;
+mod rows;
 
 pub use directory::ModelDirectory;
 pub use placement::{PlacedTensor, Placement, PlacementError, UnclaimedWeights};

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use sparkherd_checkpoint::{ClaimError, ModelConfig, TENSOR_ALIGNMENT_BYTES, TensorIndex};
+use sparkherd_checkpoint::{ClaimError, ModelConfig, RowOrder, TENSOR_ALIGNMENT_BYTES, TensorIndex};
 use thiserror::Error;
 
 use crate::backend::Weight;
@@ -25,6 +25,11 @@ pub struct PlacedTensor {
     pub name: String,
     pub file: Arc<str>,
     pub file_offset_bytes: u64,
+    /// In the file.
+    pub file_bytes: usize,
+    /// In which order the file has the rows.
+    pub row_order: RowOrder,
+    /// In the arena.
     pub bytes: usize,
     pub weight: Weight,
 }
@@ -62,15 +67,22 @@ impl Placement {
             let bytes = size(tensor.bytes)?;
             arena_bytes += tensor.bytes.next_multiple_of(TENSOR_ALIGNMENT_BYTES);
             size(arena_bytes)?;
-            let (file, file_offset_bytes) = (Arc::clone(&tensor.file), tensor.offset_bytes);
-            tensors.push(PlacedTensor { name, file, file_offset_bytes, bytes, weight });
+            tensors.push(PlacedTensor {
+                name,
+                file: Arc::clone(&tensor.file),
+                file_offset_bytes: tensor.offset_bytes,
+                file_bytes: bytes,
+                row_order: tensor.row_order,
+                bytes,
+                weight,
+            });
         }
         Ok(Self { tensors, arena_bytes })
     }
 
     /// Bytes to read: the tensors without their padding.
     pub fn tensor_bytes(&self) -> u64 {
-        self.tensors.iter().map(|tensor| tensor.bytes as u64).sum()
+        self.tensors.iter().map(|tensor| tensor.file_bytes as u64).sum()
     }
 
     /// The tensors by name, for the model to take.

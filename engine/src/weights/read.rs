@@ -2,7 +2,7 @@
 //!
 //! Several threads take chunks from one queue. With direct I/O a chunk goes through a thread's aligned buffer and the page
 //! cache stays out of it: a cache filled with a model of half the memory would be taken from the model itself. Where the
-//! file system refuses direct I/O a chunk is read in place and its pages are given back to the kernel.
+//! file system refuses direct I/O the page cache is used and its pages are given back to the kernel.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,10 @@ use rustix::{
 };
 use thiserror::Error;
 
-use super::{PlacedTensor, Placement};
+use super::{
+    PlacedTensor, Placement,
+    rows::{group_bytes, place},
+};
 use crate::backend::arena::{Arena, ArenaError};
 
 /// One NVMe device needs a few requests in flight to reach its rate.
@@ -59,6 +62,14 @@ struct Chunk<'a> {
     to: &'a mut [u8],
 }
 
+/// Where chunks of a tensor may begin and end: anywhere, or between groups of rows that are put in order together.
+fn chunk_bytes(tensor: &PlacedTensor) -> usize {
+    match group_bytes(tensor) {
+        None => CHUNK_BYTES,
+        Some(group_bytes) => (CHUNK_BYTES / group_bytes).max(1) * group_bytes,
+    }
+}
+
 /// Reads all tensors and calls `done` with the bytes of each finished chunk. The first error ends it.
 pub fn read(
     directory: &Path,
@@ -70,6 +81,7 @@ pub fn read(
         return Err(ReadError::Arena { got: arena.bytes(), wanted: placement.arena_bytes });
     }
     let sources = open_all(directory, placement)?;
+    let buffer_bytes = placement.tensors.iter().map(chunk_bytes).max().unwrap_or(0) + 2 * SECTOR_BYTES;
     let queue = Mutex::new(chunks(placement, arena.as_mut_slice()).into_iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (results, finished) = channel();
@@ -77,7 +89,7 @@ pub fn read(
         for _ in 0..THREADS {
             let results = results.clone();
             let (next, sources) = (&next, &sources);
-            scope.spawn(move || reader(next, sources, &results));
+            scope.spawn(move || reader(next, sources, buffer_bytes, &results));
         }
         drop(results);
         // Leaving early drops the receiver, and with it every reader ends at its next chunk.
@@ -113,7 +125,7 @@ fn chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<'a>> {
         let (to, after) = from_tensor.split_at_mut(tensor.bytes);
         (rest, rest_start) = (after, tensor.weight.offset_bytes + tensor.bytes);
         let mut offset = tensor.file_offset_bytes;
-        for to in to.chunks_mut(CHUNK_BYTES) {
+        for to in to.chunks_mut(chunk_bytes(tensor)) {
             let bytes = to.len() as u64;
             chunks.push(Chunk { tensor, offset, to });
             offset += bytes;
@@ -125,9 +137,10 @@ fn chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<'a>> {
 fn reader<'a>(
     next: &(dyn Fn() -> Option<Chunk<'a>> + Sync),
     sources: &BTreeMap<Arc<str>, Source>,
+    buffer_bytes: usize,
     results: &Sender<Result<usize, ReadError>>,
 ) {
-    let mut buffer = match Arena::map(CHUNK_BYTES + 2 * SECTOR_BYTES) {
+    let mut buffer = match Arena::map(buffer_bytes) {
         Ok(buffer) => buffer,
         Err(error) => {
             // A closed channel means that another reader has failed first.
@@ -160,7 +173,7 @@ fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<()
         let aligned = &mut buffer[..wanted.next_multiple_of(SECTOR_BYTES)];
         match read_up_to(direct, aligned, wanted, offset - lead as u64) {
             Ok(got) if got >= wanted => {
-                to.copy_from_slice(&aligned[lead..wanted]);
+                place(tensor, &aligned[lead..wanted], to);
                 return Ok(());
             }
             // Refused by the device, or a short read that ended off a sector: the other way says what is wrong.
@@ -169,7 +182,9 @@ fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<()
         }
     }
     let wanted = to.len();
-    let got = read_up_to(&source.buffered, to, wanted, offset).map_err(failed)?;
+    let from = &mut buffer[..wanted];
+    let got = read_up_to(&source.buffered, from, wanted, offset).map_err(failed)?;
+    place(tensor, from, to);
     // Advice: where it is refused the kernel reclaims the pages later by itself.
     let _ = fadvise(&source.buffered, offset, std::num::NonZeroU64::new(wanted as u64), Advice::DontNeed);
     if got < wanted {

@@ -7,7 +7,7 @@ use std::{
 
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use sparkherd_engine::{BackendChoice, LoadedModel};
+use sparkherd_engine::{BackendChoice, LoadedModel, Text};
 use sparkherd_footprint::KvDtype;
 
 use crate::session::{self, Sequence, bits, greedy, largest_difference};
@@ -124,6 +124,47 @@ fn qwen3_with_normalised_heads_matches_transformers() {
 #[test]
 fn mistral_without_a_window_matches_transformers() {
     compare_all("tiny-mistral-f16");
+}
+
+#[test]
+fn a_gguf_of_k_quants_with_interleaved_heads_and_divided_pairs_matches_transformers() {
+    compare_all("tiny-gguf-k");
+}
+
+#[test]
+fn a_gguf_of_q8_0_with_biases_and_yarn_matches_transformers() {
+    compare_all("tiny-gguf-q8_0");
+}
+
+#[test]
+fn a_gguf_of_bf16_and_f16_matches_transformers() {
+    compare_all("tiny-gguf-bf16");
+}
+
+#[test]
+fn a_gguf_of_q4_0_matches_transformers() {
+    compare_all("tiny-gguf-q4_0");
+}
+
+/// Tokens and text of the tokenizer that the metadata was written from.
+#[test]
+fn tokenizers_in_ggufs_give_the_tokens_of_their_originals() {
+    #[derive(Deserialize)]
+    struct Sample {
+        text: String,
+        tokens: Vec<u32>,
+        decoded: String,
+    }
+    for checkpoint in ["tiny-gguf-k", "tiny-gguf-q8_0", "tiny-gguf-q4_0"] {
+        let stored = fs::read(goldens().join(format!("{checkpoint}.texts.json"))).unwrap();
+        let samples: Vec<Sample> = serde_json::from_slice(&stored).unwrap();
+        let text = Text::load(&goldens().join(checkpoint)).unwrap();
+        for Sample { text: sample, tokens, decoded } in samples {
+            assert_eq!(text.encode(&sample, true).unwrap(), tokens, "{checkpoint} {sample:?}");
+            assert_eq!(text.decode(&tokens).unwrap(), decoded, "{checkpoint} {sample:?}");
+        }
+        assert!(text.has_chat_template(), "{checkpoint}");
+    }
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn the_arena_holds_the_files_bytes() {
     let (first, second) = ((777, 9 << 20), ((9 << 20) + 778, (1 << 20) + 5));
     let mut offset = 0;
     for (tensor, (start, bytes)) in placement.tensors.iter_mut().zip([first, second]) {
-        (tensor.file_offset_bytes, tensor.bytes) = (start as u64, bytes);
+        (tensor.file_offset_bytes, tensor.file_bytes, tensor.bytes) = (start as u64, bytes, bytes);
         tensor.weight.offset_bytes = offset;
         offset += bytes.next_multiple_of(256);
     }
