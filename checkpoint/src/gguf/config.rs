@@ -26,7 +26,7 @@ pub(crate) fn config(
 ) -> Result<ModelConfig, ConfigError> {
     let (architecture, prefix) = architecture(metadata)?;
     let mut keys = Keys::of(metadata, prefix);
-    keys.refuse_general(metadata)?;
+    refuse_other_kinds(metadata)?;
     let layers = keys.count("block_count", bound::LAYERS)?;
     let hidden_size = keys.count("embedding_length", bound::HIDDEN_SIZE)?;
     let intermediate_size = keys.count("feed_forward_length", bound::INTERMEDIATE_SIZE)?;
@@ -83,6 +83,29 @@ fn architecture(metadata: &Metadata) -> Result<(Architecture, &'static str), Con
         Some(other) => Err(unsupported(other.shown())),
         None => Err(ConfigError::Missing { key: "general.architecture".to_owned() }),
     }
+}
+
+/// What outside the architecture's keys would make this another kind of file.
+fn refuse_other_kinds(metadata: &Metadata) -> Result<(), ConfigError> {
+    let fixed = [
+        ("general.type", Value::Text("model".to_owned())),
+        ("general.quantization_version", Value::Integer(QUANTIZATION_VERSION)),
+        ("split.count", Value::Integer(1)),
+    ];
+    for (key, wanted) in fixed {
+        match metadata.get(key) {
+            Some(Value::Integer(0)) if key == "split.count" => {}
+            Some(found) if *found != wanted => {
+                return Err(ConfigError::Value {
+                    key: key.to_owned(),
+                    value: found.shown(),
+                    allowed: wanted.shown(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn rope(
@@ -205,29 +228,6 @@ impl Keys {
             Some((name.to_owned(), value.clone()))
         };
         Self { prefix, entries: metadata.0.iter().filter_map(own).collect() }
-    }
-
-    /// What outside the architecture's keys would make this another kind of file.
-    fn refuse_general(&self, metadata: &Metadata) -> Result<(), ConfigError> {
-        let fixed = [
-            ("general.type", Value::Text("model".to_owned())),
-            ("general.quantization_version", Value::Integer(QUANTIZATION_VERSION)),
-            ("split.count", Value::Integer(1)),
-        ];
-        for (key, wanted) in fixed {
-            match metadata.get(key) {
-                Some(Value::Integer(0)) if key == "split.count" => {}
-                Some(found) if *found != wanted => {
-                    return Err(ConfigError::Value {
-                        key: key.to_owned(),
-                        value: found.shown(),
-                        allowed: wanted.shown(),
-                    });
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     fn take(&mut self, key: &str) -> Option<Value> {

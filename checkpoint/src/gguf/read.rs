@@ -16,7 +16,7 @@ const FIRST_PREFIX_BYTES: u64 = 8 << 20;
 /// The one GGUF file among these names. Several are refused: which one is meant is not clear, and parts of a split model
 /// are not read.
 pub(crate) fn only_file(names: &BTreeSet<String>) -> Result<Option<&str>, CheckpointError> {
-    let mut found = names.iter().filter(|name| name.ends_with(".gguf"));
+    let mut found = names.iter().filter(|name| name.strip_suffix(".gguf").is_some());
     match (found.next(), found.count()) {
         (None, _) => Ok(None),
         (Some(file), 0) => Ok(Some(file)),

@@ -217,9 +217,8 @@ fn byte_level(metadata: &Metadata, tokens: &Tokens<'_>) -> Result<Parts, GgufTex
 }
 
 fn scored(metadata: &Metadata, tokens: &Tokens<'_>) -> Result<Parts, GgufTextError> {
-    let scores = match metadata.get(SCORES) {
-        Some(Value::List(List::Floats(scores))) => scores,
-        _ => return Err(GgufTextError::Missing { key: SCORES, wanted: "a list of numbers" }),
+    let Some(Value::List(List::Floats(scores))) = metadata.get(SCORES) else {
+        return Err(GgufTextError::Missing { key: SCORES, wanted: "a list of numbers" });
     };
     if scores.len() != tokens.texts.len() {
         let (entries, tokens) = (scores.len(), tokens.texts.len());

@@ -8,6 +8,8 @@ use sparkherd_checkpoint::{
     Architecture, Checkpoint, Dtype, GgufHeader, GgufText, OutputHead, RefusalReason, RopeScaling, RowOrder,
 };
 
+type Change = fn(&mut File);
+
 fn read(file: &File) -> Checkpoint {
     Checkpoint::read(&directory(file)).expect("valid")
 }
@@ -91,7 +93,6 @@ fn rotations_are_read() {
 
 #[test]
 fn what_is_not_computed_is_refused_by_name() {
-    type Change = fn(&mut File);
     let cases: [(Change, &str); 17] = [
         (
             |file| file.set("general.architecture", Meta::Text("gemma3")),
@@ -185,7 +186,6 @@ fn damaged_files_are_refused() {
     assert!(parse(&longer).expect_err("longer").contains("tensor data ends at byte"));
     assert!(parse(&whole[..whole.len() - 64]).expect_err("shorter").contains("tensor data ends at byte"));
 
-    type Change = fn(&mut File);
     let cases: [(Change, &str); 8] = [
         (
             |file| file.set("general.alignment", Meta::U32(24)),
@@ -204,7 +204,7 @@ fn damaged_files_are_refused() {
                 file.set(
                     "x",
                     Meta::Raw(9, [9_u32.to_le_bytes().to_vec(), vec![1, 0, 0, 0, 0, 0, 0, 0]].concat()),
-                )
+                );
             },
             "has a value of type 9, which is not read",
         ),
@@ -240,7 +240,6 @@ fn a_directory_has_one_gguf_and_safetensors_come_first() {
 
 #[test]
 fn vocabularies_that_contradict_themselves_are_refused() {
-    type Change = fn(&mut File);
     let cases: [(Change, &str); 5] = [
         (
             |file| file.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; 5])),

@@ -58,11 +58,15 @@ impl Meta {
             }
             Self::Texts(values) => {
                 list(out, 8, values.len());
-                values.iter().for_each(|value| text(out, value));
+                for value in values {
+                    text(out, value);
+                }
             }
             Self::I32s(values) => {
                 list(out, 5, values.len());
-                values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+                for value in values {
+                    out.extend(value.to_le_bytes());
+                }
             }
             Self::Raw(kind, bytes) => {
                 out.extend(kind.to_le_bytes());
@@ -164,12 +168,15 @@ impl File {
         for (index, (name, dimensions, kind)) in self.tensors.iter().enumerate() {
             text(&mut out, name);
             out.extend(u32::try_from(dimensions.len()).expect("few").to_le_bytes());
-            dimensions.iter().for_each(|size| out.extend(size.to_le_bytes()));
+            for size in dimensions {
+                out.extend(size.to_le_bytes());
+            }
             out.extend(kind.to_le_bytes());
             offset += if index == 1 { self.gap } else { 0 };
             out.extend(offset.to_le_bytes());
             let elements = dimensions.iter().fold(1_u64, |product, size| product.saturating_mul(*size));
-            let bytes = if *kind == Q8_0 { (elements / 32).saturating_mul(34) } else { elements.saturating_mul(4) };
+            let bytes =
+                if *kind == Q8_0 { (elements / 32).saturating_mul(34) } else { elements.saturating_mul(4) };
             offset = offset.saturating_add(bytes.min(1 << 20)).next_multiple_of(32);
         }
         out.resize(out.len().next_multiple_of(32), 0);
