@@ -173,10 +173,13 @@ pub fn load_model(
     let workspace = workspace(facts, &config.serving, &config.platform)?;
     let placement = Placement::new(&checkpoint.index, &checkpoint.config)?;
     let kv = kv_shape(&checkpoint.config, &config.serving)?;
+    let packed_bytes = workspace.packed.bytes().ok_or(FootprintError::TooLarge { part: "workspace" })?;
+    let planned_bytes = footprint.parts.workspace_bytes - packed_bytes;
     let mut memory = HostMemory {
         weights: map("weights", placement.arena_bytes, footprint.parts.weights_bytes)?,
         kv: map("kv", kv.bytes() as u64, footprint.parts.kv_bytes)?,
-        workspace: map("workspace", workspace.bytes()?, footprint.parts.workspace_bytes)?,
+        workspace: map("workspace", workspace.bytes()? - packed_bytes, planned_bytes)?,
+        packed: map("packed", packed_bytes, packed_bytes)?,
     };
     let held_bytes = Arc::new(AtomicU64::new(0));
     fill(config, &placement, &mut memory, &held_bytes, progress)?;
@@ -215,7 +218,7 @@ fn fill(
     })?;
     // The padding between tensors shares their pages.
     held_bytes.store(placement.arena_bytes, Ordering::Relaxed);
-    for arena in [&mut memory.kv, &mut memory.workspace] {
+    for arena in [&mut memory.kv, &mut memory.workspace, &mut memory.packed] {
         arena.populate(POPULATE_CHUNK_BYTES, &mut |bytes| {
             let held_bytes = held_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
             progress(LoadProgress { bytes_done, bytes_total, held_bytes });
@@ -249,7 +252,9 @@ struct Model<'a> {
 }
 
 impl Model<'_> {
-    fn on<B: Backend + 'static>(&self, backend: B) -> Result<Box<dyn ForwardPass>, LoadError> {
+    fn on<B: Backend + 'static>(&self, mut backend: B) -> Result<Box<dyn ForwardPass>, LoadError> {
+        let weights: Vec<_> = self.placement.tensors.iter().map(|tensor| tensor.weight).collect();
+        backend.prepare(&weights)?;
         let limits = StepLimits {
             tokens: self.workspace.tokens as usize,
             sequences: self.serving.concurrency as usize,

@@ -1,6 +1,9 @@
 use sparkherd_checkpoint::{Facts, TENSOR_ALIGNMENT_BYTES};
 
-use crate::{FootprintError, Platform, Serving, step_tokens_max};
+use crate::{Backend, FootprintError, Platform, Serving, step_tokens_max};
+
+/// Kernels take rows in tiles of at most 16, the last of which is padded.
+const PACKED_PADDING_ROWS: u64 = 15;
 
 /// One scratch buffer of the engine: allocated once at load, reused by every layer and every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +61,13 @@ pub struct Workspace {
     pub last_hidden: Buffer,
     /// `[logit_rows, vocab_size]`
     pub logits: Buffer,
+    /// `[max(tokens, logit_rows) + padding, widest input]`: on CPU cores, the rows of one operation packed for its kernels; else empty.
+    pub packed: Buffer,
 }
 
 impl Workspace {
     /// All buffers with their names, in the order they lie in the arena.
-    pub fn buffers(&self) -> [(&'static str, Buffer); 11] {
+    pub fn buffers(&self) -> [(&'static str, Buffer); 12] {
         [
             ("residual", self.residual),
             ("normed", self.normed),
@@ -75,6 +80,7 @@ impl Workspace {
             ("rope", self.rope),
             ("last_hidden", self.last_hidden),
             ("logits", self.logits),
+            ("packed", self.packed),
         ]
     }
 
@@ -111,6 +117,11 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
     let head = u64::from(facts.head_dim);
     let query_heads = u64::from(facts.attention_heads);
     let kv_heads = u64::from(facts.kv_heads);
+    let packed_rows = match platform.backend {
+        Backend::Cpu => tokens.max(logit_rows).checked_add(PACKED_PADDING_ROWS)?,
+        Backend::Cuda => 0,
+    };
+    let widest_input = hidden.max(intermediate).max(query_heads.checked_mul(head)?);
     Some(Workspace {
         tokens: step_tokens,
         logit_rows: logit_rows_max(serving),
@@ -125,5 +136,6 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
         rope: Buffer::f32(&[tokens, head])?,
         last_hidden: Buffer::f32(&[logit_rows, hidden])?,
         logits: Buffer::f32(&[logit_rows, u64::from(facts.vocab_size)])?,
+        packed: Buffer::f32(&[packed_rows, widest_input])?,
     })
 }

@@ -24,6 +24,7 @@ pub struct ArenaError {
 /// Numbers that may be read from any bytes.
 pub trait Plain: Copy + sealed::Sealed {}
 impl Plain for u8 {}
+impl Plain for u32 {}
 impl Plain for f32 {}
 impl Plain for bf16 {}
 impl Plain for f16 {}
@@ -32,6 +33,7 @@ mod sealed {
     /// Implemented only for types without padding for which every bit pattern is a value, aligned to a page or less.
     pub trait Sealed {}
     impl Sealed for u8 {}
+    impl Sealed for u32 {}
     impl Sealed for f32 {}
     impl Sealed for half::bf16 {}
     impl Sealed for half::f16 {}

@@ -46,6 +46,8 @@ pub enum BackendError {
     KvDtype(&'static str),
     #[error("arena of keys and values has {got} bytes, its shape needs {wanted}")]
     KvBytes { got: usize, wanted: usize },
+    #[error("buffer for packed rows has {got} bytes, an operation needs {wanted}")]
+    Packed { got: usize, wanted: usize },
     #[error("a compute thread panicked")]
     WorkerPanicked,
     #[error("cannot start a compute thread: {0}")]
@@ -58,10 +60,14 @@ pub struct HostMemory {
     pub weights: Arena,
     pub kv: Arena,
     pub workspace: Arena,
+    /// An operation's rows as the kernels read them; the workspace's last buffer.
+    pub packed: Arena,
 }
 
 /// A device with a loaded model's arenas. Operations run in the order they are called.
 pub trait Backend: Send {
+    /// Says which weights there are, once, before the first operation: a backend may reorder a weight within its bytes.
+    fn prepare(&mut self, weights: &[Weight]) -> Result<(), BackendError>;
     /// Copies host values into an activation.
     fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError>;
     /// An activation's values on the host, after all operations called so far.
@@ -78,6 +84,10 @@ pub trait Backend: Send {
     fn linear(&mut self, args: Linear) -> Result<(), BackendError>;
     fn add_bias(&mut self, args: AddBias) -> Result<(), BackendError>;
     fn head_rms_norm(&mut self, args: HeadRmsNorm) -> Result<(), BackendError>;
+    /// Several products of the same rows, as if each were a [`Backend::linear`].
+    fn linears(&mut self, x: Activation, parts: &[(Weight, Activation)]) -> Result<(), BackendError> {
+        parts.iter().try_for_each(|(weight, out)| self.linear(Linear { x, weight: *weight, out: *out }))
+    }
     fn rope(&mut self, args: Rope) -> Result<(), BackendError>;
     fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError>;
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError>;

@@ -1,7 +1,5 @@
 use crate::{
-    backend::{
-        Activation, AddBias, Attention, Backend, BackendError, HeadRmsNorm, KvWrite, Linear, Rope, Weight,
-    },
+    backend::{AddBias, Attention, Backend, BackendError, HeadRmsNorm, KvWrite, Linear, Rope, Weight},
     model::{Buffers, Step},
 };
 
@@ -12,18 +10,6 @@ pub struct Projection {
     pub weight: Weight,
     /// `[outputs]`
     pub bias: Option<Weight>,
-}
-
-impl Projection {
-    fn forward(
-        &self,
-        backend: &mut impl Backend,
-        x: Activation,
-        out: Activation,
-    ) -> Result<(), BackendError> {
-        backend.linear(Linear { x, weight: self.weight, out })?;
-        self.bias.map_or(Ok(()), |bias| backend.add_bias(AddBias { x: out, bias }))
-    }
 }
 
 /// Normalisation of each head before its rotation.
@@ -61,9 +47,13 @@ impl AttentionLayer {
         step: &Step,
     ) -> Result<(), BackendError> {
         let Buffers { normed, query, key, value, attention, rotations, .. } = *buffers;
-        self.query.forward(backend, normed, query)?;
-        self.key.forward(backend, normed, key)?;
-        self.value.forward(backend, normed, value)?;
+        let projections = [(self.query, query), (self.key, key), (self.value, value)];
+        backend.linears(normed, &projections.map(|(projection, out)| (projection.weight, out)))?;
+        for (projection, out) in projections {
+            if let Some(bias) = projection.bias {
+                backend.add_bias(AddBias { x: out, bias })?;
+            }
+        }
         if let Some(HeadNorms { query: of_queries, key: of_keys, epsilon }) = self.head_norms {
             backend.head_rms_norm(HeadRmsNorm { x: query, weight: of_queries, epsilon })?;
             backend.head_rms_norm(HeadRmsNorm { x: key, weight: of_keys, epsilon })?;

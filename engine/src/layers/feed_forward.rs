@@ -18,8 +18,7 @@ impl GatedFeedForward {
     /// From `buffers.normed` back into it.
     pub fn forward(&self, backend: &mut impl Backend, buffers: &Buffers) -> Result<(), BackendError> {
         let Buffers { normed, gate, up, .. } = *buffers;
-        backend.linear(Linear { x: normed, weight: self.gate, out: gate })?;
-        backend.linear(Linear { x: normed, weight: self.up, out: up })?;
+        backend.linears(normed, &[(self.gate, gate), (self.up, up)])?;
         backend.silu_multiply(SiluMultiply { gate, up })?;
         backend.linear(Linear { x: gate, weight: self.down, out: normed })
     }

@@ -50,6 +50,20 @@ pub(super) fn element(dtype: Dtype, bytes: &[u8], index: usize) -> f32 {
     }
 }
 
+/// All values of block `block` of a run of blocks; `dtype` is Q4_K or Q6_K, of the others nothing is written.
+pub(super) fn widen_super_block(
+    dtype: Dtype,
+    bytes: &[u8],
+    block: usize,
+    values: &mut [f32; SUPER_BLOCK_ELEMENTS],
+) {
+    match dtype {
+        Dtype::Q4K => q4_k::widen_block(&bytes.as_chunks().0[block], values),
+        Dtype::Q6K => q6_k::widen_block(&bytes.as_chunks().0[block], values),
+        Dtype::F32 | Dtype::F16 | Dtype::Bf16 | Dtype::Q8_0 | Dtype::Q4_0 => {}
+    }
+}
+
 fn widen(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
@@ -58,7 +72,10 @@ fn widen(bytes: &[u8], at: usize) -> f32 {
 mod tests {
     use sparkherd_checkpoint::Dtype;
 
-    use super::{Q4_0_BYTES, Q4_K_BYTES, Q6_K_BYTES, Q8_0_BYTES, element, quantize_q4_0, quantize_q8_0};
+    use super::{
+        Q4_0_BYTES, Q4_K_BYTES, Q6_K_BYTES, Q8_0_BYTES, SUPER_BLOCK_ELEMENTS, element, quantize_q4_0,
+        quantize_q8_0, widen_super_block,
+    };
 
     #[test]
     fn block_sizes_are_those_of_the_formats() {
@@ -86,6 +103,17 @@ mod tests {
         assert_eq!(element(Dtype::Q4_0, &block, 5).to_bits(), 4.0_f32.to_bits());
         for (index, value) in values.iter().enumerate() {
             assert!((element(Dtype::Q4_0, &block, index) - value).abs() <= 0.25);
+        }
+    }
+
+    #[test]
+    fn whole_blocks_have_the_bits_of_their_elements() {
+        let bytes: [u8; 2 * Q6_K_BYTES] = std::array::from_fn(|index| (index * 151 % 251) as u8);
+        let mut values = [0.0; SUPER_BLOCK_ELEMENTS];
+        for dtype in [Dtype::Q4K, Dtype::Q6K] {
+            widen_super_block(dtype, &bytes, 1, &mut values);
+            let wanted: Vec<u32> = (256..512).map(|index| element(dtype, &bytes, index).to_bits()).collect();
+            assert_eq!(values.map(f32::to_bits).to_vec(), wanted, "{}", dtype.name());
         }
     }
 

@@ -4,7 +4,10 @@
 //! depend on the instructions: every [`Path`] gives the same bits.
 
 mod attention;
+mod embed;
+mod layout;
 mod linear;
+mod operand;
 mod pool;
 mod rows;
 mod shared_slice;
@@ -17,12 +20,16 @@ pub use simd::Path;
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
-    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
     check::{WeightValues, disjoint},
     oracle,
 };
+use linear::{Part, Rows};
 use pool::Pool;
 use rows::Normalise;
+
+/// Products that share one packing of their rows: queries, keys and values.
+const SHARING_MAX: usize = 3;
 
 #[derive(Debug)]
 pub struct Cpu {
@@ -40,7 +47,39 @@ impl Cpu {
     }
 }
 
+impl Cpu {
+    /// Up to [`SHARING_MAX`] products of the same rows.
+    fn multiply(&mut self, x: Activation, parts: &[(Weight, Activation)]) -> Result<(), BackendError> {
+        const NONE: Activation = Activation { offset: 0, rows: 0, columns: 0 };
+        let memory = &mut self.memory;
+        let mut places = [NONE; SHARING_MAX + 1];
+        places[SHARING_MAX] = x;
+        for (place, (weight, out)) in places.iter_mut().zip(parts) {
+            Linear { x, weight: *weight, out: *out }.check()?;
+            *place = *out;
+        }
+        let [outs @ .., x_values] = disjoint(memory.workspace.as_mut_slice(), "linear", places)?;
+        let rows = Rows { x: x_values, inputs: x.columns };
+        let mut parts = parts
+            .iter()
+            .zip(outs)
+            .map(|((weight, _), out)| {
+                let values = WeightValues::of(&memory.weights, "linear", *weight)?;
+                Ok(Part { weight: values, outputs: weight.rows, out })
+            })
+            .collect::<Result<Vec<_>, BackendError>>()?;
+        linear::linear(self.path, &mut self.pool, &mut memory.packed, rows, &mut parts)
+    }
+}
+
 impl Backend for Cpu {
+    fn prepare(&mut self, weights: &[Weight]) -> Result<(), BackendError> {
+        weights
+            .iter()
+            .filter(|weight| weight.rows > 1)
+            .try_for_each(|weight| layout::reorder(&mut self.pool, &mut self.memory.weights, *weight))
+    }
+
     fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError> {
         oracle::write(&mut self.memory, to, values)
     }
@@ -50,7 +89,7 @@ impl Backend for Cpu {
     }
 
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {
-        oracle::embed(&mut self.memory, args)
+        embed::embed(&mut self.memory, args)
     }
 
     fn gather_rows(&mut self, args: GatherRows<'_>) -> Result<(), BackendError> {
@@ -79,10 +118,11 @@ impl Backend for Cpu {
     }
 
     fn linear(&mut self, args: Linear) -> Result<(), BackendError> {
-        args.check()?;
-        let weight = WeightValues::of(&self.memory.weights, "linear", args.weight)?;
-        let [x, out] = disjoint(self.memory.workspace.as_mut_slice(), "linear", [args.x, args.out])?;
-        linear::linear(self.path, &mut self.pool, x, weight, args.x.columns, out)
+        self.linears(args.x, &[(args.weight, args.out)])
+    }
+
+    fn linears(&mut self, x: Activation, parts: &[(Weight, Activation)]) -> Result<(), BackendError> {
+        parts.chunks(SHARING_MAX).try_for_each(|parts| self.multiply(x, parts))
     }
 
     fn add_bias(&mut self, args: AddBias) -> Result<(), BackendError> {

@@ -10,7 +10,7 @@ pub(super) use elementwise::{add, add_bias, embed, gather_rows, read_pair, rope,
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
-    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
     check::{WeightValues, disjoint},
 };
 
@@ -28,6 +28,10 @@ impl Oracle {
 }
 
 impl Backend for Oracle {
+    fn prepare(&mut self, _weights: &[Weight]) -> Result<(), BackendError> {
+        Ok(())
+    }
+
     fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError> {
         write(&mut self.memory, to, values)
     }

@@ -2,8 +2,11 @@
 //! AVX2 with FMA and F16C: sixteen lanes in two registers.
 
 use std::arch::x86_64::{
-    __m128i, __m256, _mm256_add_ps, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
-    _mm256_fmadd_ps, _mm256_mul_ps, _mm256_set1_ps, _mm256_slli_epi32,
+    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
+    _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_sign_epi8, _mm256_slli_epi32,
+    _mm256_srli_epi16,
 };
 
 use std::mem::transmute;
@@ -38,7 +41,10 @@ impl Avx2 {
 impl Simd for Avx2 {
     /// Lanes 0 to 7 and 8 to 15.
     type Lanes = [__m256; 2];
+    type Ints = [__m256i; 2];
+    type Bytes = [__m256i; 2];
     const WIDE: bool = false;
+    const SIGNED_BIAS: i32 = 0;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Lanes {
@@ -72,6 +78,95 @@ impl Simd for Avx2 {
             let [low, high] = transmute::<[f16; LANES], [__m128i; 2]>(*values);
             [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
         }
+    }
+
+    #[inline(always)]
+    fn load_bf16_pairs(self, values: &[bf16; 2 * LANES]) -> [Self::Lanes; 2] {
+        // SAFETY: `self` proves AVX2; the transmuted types have the same size and no invalid bit patterns. A bf16 is the
+        // upper half of an f32.
+        unsafe {
+            let stored = transmute::<[bf16; 2 * LANES], [__m256i; 2]>(*values);
+            let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+            [
+                stored.map(|stored| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(stored))),
+                stored.map(|stored| _mm256_castsi256_ps(_mm256_and_si256(stored, upper))),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::Lanes {
+        // SAFETY: `self` proves F16C; the transmuted types have the same size and no invalid bit patterns.
+        unsafe {
+            let [low, high] = transmute::<[u8; 2 * LANES], [__m128i; 2]>(*bytes);
+            [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
+        }
+    }
+
+    #[inline(always)]
+    fn splat_ints(self, value: i32) -> Self::Ints {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_set1_epi32(value); 2] }
+    }
+
+    #[inline(always)]
+    fn widen_ints(self, ints: Self::Ints) -> Self::Lanes {
+        // SAFETY: `self` proves AVX2.
+        unsafe { [_mm256_cvtepi32_ps(ints[0]), _mm256_cvtepi32_ps(ints[1])] }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> Self::Bytes {
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<[u8; 4 * LANES], [__m256i; 2]>(*bytes) }
+    }
+
+    #[inline(always)]
+    fn low_halves(self, bytes: Self::Bytes) -> Self::Bytes {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            [_mm256_and_si256(bytes[0], mask), _mm256_and_si256(bytes[1], mask)]
+        }
+    }
+
+    #[inline(always)]
+    fn high_halves(self, bytes: Self::Bytes) -> Self::Bytes {
+        // SAFETY: `self` proves AVX2.
+        unsafe { self.low_halves([_mm256_srli_epi16::<4>(bytes[0]), _mm256_srli_epi16::<4>(bytes[1])]) }
+    }
+
+    /// Pairs are added in i16: at most 2 · 127 · 127.
+    #[inline(always)]
+    fn dot_unsigned(self, sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints {
+        // SAFETY: `self` proves AVX2; every bit pattern is an i32.
+        unsafe {
+            let x = _mm256_set1_epi32(transmute::<[i8; 4], i32>(x));
+            let ones = _mm256_set1_epi16(1);
+            let dot = |bytes| _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, x), ones);
+            [_mm256_add_epi32(sums[0], dot(bytes[0])), _mm256_add_epi32(sums[1], dot(bytes[1]))]
+        }
+    }
+
+    /// The size of the weight times `x` with the weight's sign; pairs are at most 2 · 128 · 127.
+    #[inline(always)]
+    fn dot_signed(self, sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints {
+        // SAFETY: `self` proves AVX2; every bit pattern is an i32.
+        unsafe {
+            let x = _mm256_set1_epi32(transmute::<[i8; 4], i32>(x));
+            let ones = _mm256_set1_epi16(1);
+            let dot = |bytes| {
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(bytes), _mm256_sign_epi8(x, bytes));
+                _mm256_madd_epi16(pairs, ones)
+            };
+            [_mm256_add_epi32(sums[0], dot(bytes[0])), _mm256_add_epi32(sums[1], dot(bytes[1]))]
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        // SAFETY: a prefetch of an invalid address does nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 
     #[inline(always)]

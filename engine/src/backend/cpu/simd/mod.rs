@@ -28,12 +28,35 @@ pub(crate) const LANES: usize = 16;
 /// Proof of an instruction set, and its sixteen-lane arithmetic.
 pub(crate) trait Simd: Copy + Send + Sync {
     type Lanes: Copy;
+    /// Sixteen i32.
+    type Ints: Copy;
+    /// Sixteen lanes of four bytes.
+    type Bytes: Copy;
     /// Whether at least 30 `Lanes` fit in registers at once; else about 6 do.
     const WIDE: bool;
+    /// What [`Simd::dot_signed`] adds to every weight: some instructions take one side without sign.
+    const SIGNED_BIAS: i32;
     fn splat(self, value: f32) -> Self::Lanes;
     fn load(self, values: &[f32; LANES]) -> Self::Lanes;
     fn load_bf16(self, values: &[bf16; LANES]) -> Self::Lanes;
     fn load_f16(self, values: &[f16; LANES]) -> Self::Lanes;
+    /// Even and odd values.
+    fn load_bf16_pairs(self, values: &[bf16; 2 * LANES]) -> [Self::Lanes; 2];
+    /// f16 as bytes, which need no alignment.
+    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::Lanes;
+    fn splat_ints(self, value: i32) -> Self::Ints;
+    fn widen_ints(self, ints: Self::Ints) -> Self::Lanes;
+    fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> Self::Bytes;
+    /// The low four bits of each byte.
+    fn low_halves(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// The high four bits of each byte.
+    fn high_halves(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// Adds to each lane the exact dot product of its four bytes, all below 128, with the four of `x`, all above −128.
+    fn dot_unsigned(self, sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
+    /// As [`Simd::dot_unsigned`] with bytes that are i8, to each of which [`Simd::SIGNED_BIAS`] is added first.
+    fn dot_signed(self, sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints;
+    /// Asks for the cache line at `address`, which need not be valid.
+    fn prefetch(self, address: *const u8);
     fn to_array(self, lanes: Self::Lanes) -> [f32; LANES];
     fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     fn multiply(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
@@ -126,6 +149,22 @@ impl Path {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(_) => "neon",
             Kind::Portable(_) => "portable",
+        }
+    }
+
+    /// Rows of the tallest tile that its kernels keep in registers.
+    pub(crate) const fn tile_rows(self) -> usize {
+        const fn of<S: Simd>(_simd: S) -> usize {
+            if S::WIDE { 12 } else { 4 }
+        }
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512(simd) => of(simd),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(simd) => of(simd),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(simd) => of(simd),
+            Kind::Portable(simd) => of(simd),
         }
     }
 

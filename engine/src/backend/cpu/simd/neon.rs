@@ -2,8 +2,10 @@
 //! NEON: sixteen lanes in four registers.
 
 use std::arch::aarch64::{
-    float32x4_t, uint16x4_t, vaddq_f32, vdupq_n_f32, vfmaq_f32, vmovl_u16, vmulq_f32, vreinterpretq_f32_u32,
-    vshlq_n_u32,
+    float32x4_t, int8x16_t, int32x4_t, uint16x4_t, uint32x4_t, vaddq_f32, vandq_s8, vandq_u32, vcvtq_f32_s32,
+    vdupq_n_f32, vdupq_n_s8, vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vget_low_s8, vmovl_u16, vmull_high_s8,
+    vmull_s8, vmulq_f32, vpadalq_s16, vpaddq_s16, vreinterpretq_f32_u32, vreinterpretq_s8_s32,
+    vreinterpretq_s8_u8, vreinterpretq_u8_s8, vshlq_n_u32, vshrq_n_u8,
 };
 
 use std::mem::transmute;
@@ -34,7 +36,10 @@ impl Neon {
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
 impl Simd for Neon {
     type Lanes = [float32x4_t; 4];
+    type Ints = [int32x4_t; 4];
+    type Bytes = [int8x16_t; 4];
     const WIDE: bool = false;
+    const SIGNED_BIAS: i32 = 0;
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::Lanes {
@@ -72,6 +77,79 @@ impl Simd for Neon {
         }
         self.load(&widened)
     }
+
+    #[inline(always)]
+    fn load_bf16_pairs(self, values: &[bf16; 2 * LANES]) -> [Self::Lanes; 2] {
+        // SAFETY: `self` proves NEON; the transmuted types have the same size and no invalid bit patterns. A bf16 is the
+        // upper half of an f32.
+        unsafe {
+            let stored = transmute::<[bf16; 2 * LANES], [uint32x4_t; 4]>(*values);
+            let upper = vdupq_n_u32(0xffff_0000);
+            [
+                stored.map(|stored| vreinterpretq_f32_u32(vshlq_n_u32::<16>(stored))),
+                stored.map(|stored| vreinterpretq_f32_u32(vandq_u32(stored, upper))),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    fn load_f16_bytes(self, bytes: &[u8; 2 * LANES]) -> Self::Lanes {
+        // SAFETY: same size, and every bit pattern is valid in both.
+        self.load_f16(&unsafe { transmute::<[u8; 2 * LANES], [f16; LANES]>(*bytes) })
+    }
+
+    #[inline(always)]
+    fn splat_ints(self, value: i32) -> Self::Ints {
+        // SAFETY: `self` proves NEON.
+        unsafe { [vdupq_n_s32(value); 4] }
+    }
+
+    #[inline(always)]
+    fn widen_ints(self, ints: Self::Ints) -> Self::Lanes {
+        // SAFETY: `self` proves NEON.
+        unsafe { ints.map(|ints| vcvtq_f32_s32(ints)) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8; 4 * LANES]) -> Self::Bytes {
+        // SAFETY: same size, and every bit pattern is valid in both.
+        unsafe { transmute::<[u8; 4 * LANES], [int8x16_t; 4]>(*bytes) }
+    }
+
+    #[inline(always)]
+    fn low_halves(self, bytes: Self::Bytes) -> Self::Bytes {
+        // SAFETY: `self` proves NEON.
+        unsafe { bytes.map(|bytes| vandq_s8(bytes, vdupq_n_s8(15))) }
+    }
+
+    #[inline(always)]
+    fn high_halves(self, bytes: Self::Bytes) -> Self::Bytes {
+        // SAFETY: `self` proves NEON.
+        unsafe { bytes.map(|bytes| vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(bytes)))) }
+    }
+
+    #[inline(always)]
+    fn dot_unsigned(self, sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints {
+        self.dot_signed(sums, bytes, x)
+    }
+
+    /// Pairs are added in i16: at most 2 · 128 · 127.
+    #[inline(always)]
+    fn dot_signed(self, mut sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints {
+        // SAFETY: `self` proves NEON; every bit pattern is an i32.
+        unsafe {
+            let x = vreinterpretq_s8_s32(vdupq_n_s32(transmute::<[i8; 4], i32>(x)));
+            for (sum, bytes) in sums.iter_mut().zip(bytes) {
+                let low = vmull_s8(vget_low_s8(bytes), vget_low_s8(x));
+                *sum = vpadalq_s16(*sum, vpaddq_s16(low, vmull_high_s8(bytes, x)));
+            }
+            sums
+        }
+    }
+
+    /// The processors' own prefetchers follow the few streams that kernels read.
+    #[inline(always)]
+    fn prefetch(self, _address: *const u8) {}
 
     #[inline(always)]
     fn to_array(self, lanes: Self::Lanes) -> [f32; LANES] {

@@ -1,0 +1,203 @@
+//! Matrices times transposed weights that share their rows: packed once, then pieces of all outputs on all threads.
+
+mod float;
+mod integer;
+mod super_blocks;
+
+use std::{marker::PhantomData, ops::Range};
+
+use half::{bf16, f16};
+use sparkherd_checkpoint::Dtype;
+
+use self::{
+    float::Stored,
+    integer::{Blocks, ColumnsOf, Q4, Q8},
+};
+use super::{
+    layout::GROUP,
+    operand::{Tiles, pack_floats, pack_integers},
+    pool::Pool,
+    shared_slice::SharedSlice,
+    simd::Path,
+};
+use crate::backend::{BackendError, arena::Arena, check::WeightValues};
+
+/// Multiply-adds worth handing to another thread: some 10 µs of work against some 2 µs to hand it over.
+const PIECE_PRODUCTS: usize = 256 << 10;
+/// Outputs of a piece are a multiple of what kernels compute side by side.
+const PIECE_OUTPUTS: usize = 2 * GROUP;
+
+/// One of the weights that the rows are multiplied with.
+pub(super) struct Part<'a> {
+    pub(super) weight: WeightValues<'a>,
+    pub(super) outputs: usize,
+    /// `[rows, outputs]`
+    pub(super) out: &'a mut [f32],
+}
+
+/// The rows, `[rows, inputs]`.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) inputs: usize,
+}
+
+/// What rows must be packed as for a weight.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Floats,
+    Integers,
+}
+
+impl Packing {
+    fn of(weight: &WeightValues<'_>) -> Self {
+        match weight {
+            WeightValues::F32(_) | WeightValues::F16(_) | WeightValues::Bf16(_) => Self::Floats,
+            WeightValues::Blocks(Dtype::Q8_0 | Dtype::Q4_0, _) => Self::Integers,
+            WeightValues::Blocks(..) => Self::Floats,
+        }
+    }
+}
+
+/// `part.out = x · part.weightᵀ` for all parts; shapes were checked. `packed` holds any step's rows packed.
+pub(super) fn linear(
+    path: Path,
+    pool: &mut Pool,
+    packed: &mut Arena,
+    rows: Rows<'_>,
+    parts: &mut [Part<'_>],
+) -> Result<(), BackendError> {
+    let Rows { x, inputs } = rows;
+    if x.is_empty() {
+        return Ok(());
+    }
+    let tiles = Tiles { rows: x.len() / inputs, tallest: path.tile_rows() };
+    for packing in [Packing::Floats, Packing::Integers] {
+        let mut parts: Vec<&mut Part<'_>> =
+            parts.iter_mut().filter(|part| Packing::of(&part.weight) == packing).collect();
+        if parts.is_empty() {
+            continue;
+        }
+        check_packed(packed, tiles, inputs)?;
+        match packing {
+            Packing::Floats => pack_floats(pool, tiles, inputs, x, packed.as_mut_slice())?,
+            Packing::Integers => pack_integers(path, pool, tiles, inputs, x, packed.as_mut_slice())?,
+        }
+        multiply(path, pool, packed, tiles, inputs, &mut parts)?;
+    }
+    Ok(())
+}
+
+fn check_packed(packed: &Arena, tiles: Tiles, inputs: usize) -> Result<(), BackendError> {
+    let (got, wanted) = (packed.bytes(), tiles.padded_rows() * inputs * size_of::<f32>());
+    if got < wanted { Err(BackendError::Packed { got, wanted }) } else { Ok(()) }
+}
+
+/// A part as threads share it.
+struct SharedPart<'a> {
+    weight: WeightValues<'a>,
+    outputs: usize,
+    out: SharedSlice<'a>,
+}
+
+fn multiply(
+    path: Path,
+    pool: &mut Pool,
+    packed: &Arena,
+    tiles: Tiles,
+    inputs: usize,
+    parts: &mut [&mut Part<'_>],
+) -> Result<(), BackendError> {
+    let rows = tiles.padded_rows();
+    let piece_outputs =
+        (PIECE_PRODUCTS / (inputs * rows).max(1)).next_multiple_of(PIECE_OUTPUTS).max(PIECE_OUTPUTS);
+    let parts: Vec<SharedPart<'_>> = parts
+        .iter_mut()
+        .map(|part| SharedPart {
+            weight: part.weight,
+            outputs: part.outputs,
+            out: SharedSlice::new(part.out),
+        })
+        .collect();
+    let pieces_of = |part: &SharedPart<'_>| part.outputs.div_ceil(piece_outputs);
+    let operand = Operand { path, packed, tiles, inputs };
+    pool.run(parts.iter().map(pieces_of).sum(), &|piece| {
+        let mut piece = piece;
+        for part in &parts {
+            let pieces = pieces_of(part);
+            if piece < pieces {
+                let first = piece * piece_outputs;
+                operand.multiply(part, first..part.outputs.min(first + piece_outputs));
+                return;
+            }
+            piece -= pieces;
+        }
+    })
+}
+
+/// Packed rows.
+struct Operand<'a> {
+    path: Path,
+    packed: &'a Arena,
+    tiles: Tiles,
+    inputs: usize,
+}
+
+impl Operand<'_> {
+    fn multiply(&self, part: &SharedPart<'_>, range: Range<usize>) {
+        match part.weight {
+            WeightValues::F32(weight) => self.floats::<f32>(weight, part, range),
+            WeightValues::F16(weight) => self.floats::<f16>(weight, part, range),
+            WeightValues::Bf16(weight) => self.floats::<bf16>(weight, part, range),
+            WeightValues::Blocks(Dtype::Q8_0, weight) => self.blocks::<Q8>(weight, part, range),
+            WeightValues::Blocks(Dtype::Q4_0, weight) => self.blocks::<Q4>(weight, part, range),
+            WeightValues::Blocks(dtype, weight) => self.super_blocks(dtype, weight, part, range),
+        }
+    }
+
+    fn super_blocks(&self, dtype: Dtype, weight: &[u8], part: &SharedPart<'_>, range: Range<usize>) {
+        for first in range.clone().step_by(GROUP) {
+            let outputs = first..range.end.min(first + GROUP);
+            super_blocks::widen(dtype, weight, self.inputs, outputs.clone(), &mut |slice, panel| {
+                let columns = self.columns(panel.as_flattened(), part, outputs.clone());
+                self.path.run(float::Panel { columns, slice });
+            });
+        }
+    }
+
+    fn floats<W: Stored>(&self, weight: &[W], part: &SharedPart<'_>, range: Range<usize>) {
+        self.path.run(self.columns(weight, part, range));
+    }
+
+    fn columns<'a, W>(
+        &'a self,
+        weight: &'a [W],
+        part: &'a SharedPart<'_>,
+        range: Range<usize>,
+    ) -> float::Columns<'a, W> {
+        float::Columns {
+            x: self.packed.as_slice(),
+            tiles: self.tiles,
+            weight,
+            inputs: self.inputs,
+            outputs: part.outputs,
+            range,
+            out: &part.out,
+        }
+    }
+
+    fn blocks<F: Blocks>(&self, weight: &[u8], part: &SharedPart<'_>, range: Range<usize>) {
+        self.path.run(ColumnsOf::<F> {
+            columns: integer::Columns {
+                x: self.packed.as_slice(),
+                tiles: self.tiles,
+                weight,
+                inputs: self.inputs,
+                outputs: part.outputs,
+                range,
+                out: &part.out,
+            },
+            format: PhantomData,
+        });
+    }
+}
