@@ -1,5 +1,6 @@
 //! `sparkherd bench`: measurements that anybody can repeat.
 
+mod engine;
 mod serve;
 
 /// Measure an engine.
@@ -11,12 +12,14 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
+    Engine(engine::EngineArgs),
     Serve(serve::ServeArgs),
 }
 
 pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     let BenchArgs { what } = args;
     match what {
+        What::Engine(args) => engine::run(args),
         What::Serve(args) => serve::run(args),
     }
 }

@@ -108,7 +108,11 @@ mod tests {
 
     #[test]
     fn whole_blocks_have_the_bits_of_their_elements() {
-        let bytes: [u8; 2 * Q6_K_BYTES] = std::array::from_fn(|index| (index * 151 % 251) as u8);
+        let mut byte = 0_u8;
+        let bytes = [0_u8; 2 * Q6_K_BYTES].map(|_| {
+            byte = byte.wrapping_mul(29).wrapping_add(151);
+            byte
+        });
         let mut values = [0.0; SUPER_BLOCK_ELEMENTS];
         for dtype in [Dtype::Q4K, Dtype::Q6K] {
             widen_super_block(dtype, &bytes, 1, &mut values);

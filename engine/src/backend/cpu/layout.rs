@@ -87,7 +87,7 @@ impl Order {
         let row_bytes = from.len() / width;
         for (row, from) in from.chunks_exact(row_bytes).enumerate() {
             self.each_run(row_bytes, width, row, |run, at| {
-                to[at..at + run.len()].copy_from_slice(&from[run])
+                to[at..at + run.len()].copy_from_slice(&from[run]);
             });
         }
     }

@@ -9,6 +9,7 @@ mod layout;
 mod linear;
 mod operand;
 mod pool;
+mod read_speed;
 mod rows;
 mod shared_slice;
 mod simd;
@@ -16,6 +17,7 @@ mod simd;
 use half::bf16;
 use sparkherd_footprint::KvDtype;
 
+pub use read_speed::{ReadSpeed, ReadSpeedError};
 pub use simd::Path;
 
 use super::{

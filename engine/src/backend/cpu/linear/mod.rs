@@ -52,9 +52,11 @@ enum Packing {
 impl Packing {
     fn of(weight: &WeightValues<'_>) -> Self {
         match weight {
-            WeightValues::F32(_) | WeightValues::F16(_) | WeightValues::Bf16(_) => Self::Floats,
             WeightValues::Blocks(Dtype::Q8_0 | Dtype::Q4_0, _) => Self::Integers,
-            WeightValues::Blocks(..) => Self::Floats,
+            WeightValues::F32(_)
+            | WeightValues::F16(_)
+            | WeightValues::Bf16(_)
+            | WeightValues::Blocks(..) => Self::Floats,
         }
     }
 }
