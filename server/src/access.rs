@@ -7,7 +7,8 @@ use thiserror::Error;
 use warp::http::HeaderMap;
 use warp::http::header::AUTHORIZATION;
 
-const HASH_BYTES: usize = 32;
+/// SHA-256 of a key.
+pub(crate) type KeyHash = [u8; 32];
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AccessError {
@@ -29,7 +30,7 @@ pub(crate) enum KeyProblem {
 #[derive(Clone, Debug)]
 pub struct Audience {
     anonymous: bool,
-    key_hashes: Vec<[u8; HASH_BYTES]>,
+    key_hashes: Vec<KeyHash>,
     names: Vec<String>,
 }
 
@@ -60,17 +61,19 @@ impl Audience {
         self.names.iter().any(|served| served == name)
     }
 
+    /// The hash of the key that was presented, or nothing where nobody needs one.
+    ///
     /// Every known hash is compared, each in constant time, so that timing tells neither a prefix nor which key matched.
-    pub(crate) fn admits(&self, headers: &HeaderMap) -> Result<(), KeyProblem> {
+    pub(crate) fn admits(&self, headers: &HeaderMap) -> Result<Option<KeyHash>, KeyProblem> {
         if self.anonymous {
-            return Ok(());
+            return Ok(None);
         }
         let key = presented_key(headers).ok_or(KeyProblem::Missing)?;
-        let hash: [u8; HASH_BYTES] = Sha256::digest(key).into();
+        let hash: KeyHash = Sha256::digest(key).into();
         let known = self.key_hashes.iter().fold(subtle::Choice::from(0), |found, candidate| {
             found | candidate.as_slice().ct_eq(hash.as_slice())
         });
-        if bool::from(known) { Ok(()) } else { Err(KeyProblem::Wrong) }
+        if bool::from(known) { Ok(Some(hash)) } else { Err(KeyProblem::Wrong) }
     }
 }
 
@@ -85,11 +88,11 @@ fn presented_key(headers: &HeaderMap) -> Option<&[u8]> {
     (!key.is_empty()).then_some(key)
 }
 
-fn parse_hash(text: &str) -> Option<[u8; HASH_BYTES]> {
-    if text.len() != 2 * HASH_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+fn parse_hash(text: &str) -> Option<KeyHash> {
+    let mut hash = KeyHash::default();
+    if text.len() != 2 * hash.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let mut hash = [0; HASH_BYTES];
     for (index, byte) in hash.iter_mut().enumerate() {
         *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
     }
@@ -115,10 +118,11 @@ mod tests {
     #[test]
     fn keys_open_by_their_hash() {
         let audience = audience(false, &[&"0".repeat(64), ABC]).unwrap();
+        let hash = parse_hash(ABC).unwrap();
         for (headers, verdict) in [
-            (asked_with("authorization", "Bearer abc"), Ok(())),
-            (asked_with("authorization", "bearer  abc"), Ok(())),
-            (asked_with("x-api-key", "abc"), Ok(())),
+            (asked_with("authorization", "Bearer abc"), Ok(Some(hash))),
+            (asked_with("authorization", "bearer  abc"), Ok(Some(hash))),
+            (asked_with("x-api-key", "abc"), Ok(Some(hash))),
             (asked_with("authorization", "Bearer abd"), Err(KeyProblem::Wrong)),
             (asked_with("authorization", ABC), Err(KeyProblem::Missing)),
             (asked_with("authorization", "Bearer "), Err(KeyProblem::Missing)),
@@ -134,7 +138,7 @@ mod tests {
             audience(false, &[]).unwrap().admits(&asked_with("x-api-key", "abc")),
             Err(KeyProblem::Wrong)
         );
-        assert_eq!(audience(true, &[]).unwrap().admits(&HeaderMap::new()), Ok(()));
+        assert_eq!(audience(true, &[]).unwrap().admits(&HeaderMap::new()), Ok(None));
     }
 
     #[test]

@@ -3,25 +3,9 @@
 
 use std::fmt::Debug;
 
-use serde::Serialize;
-use sparkherd_engine::{EngineStats, Generation, GenerationRequest, ModelInfo, SubmitError};
+use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
+use sparkherd_engine::{Caller, EngineStats, Generation, GenerationRequest, ModelInfo, SubmitError};
 use thiserror::Error;
-
-/// Who speaks. A request's `developer` is `System`: the name OpenAI gave the same role later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-}
-
-/// One message of a conversation, with its text parts joined.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ChatMessage {
-    pub role: Role,
-    pub content: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PromptError {
@@ -37,24 +21,46 @@ pub enum PromptError {
     Tokenizer(String),
 }
 
+/// A conversation as the model is given it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedChat {
+    pub tokens: Vec<u32>,
+    /// Where the answer begins: among thoughts, or not.
+    pub reasoning_start: ReasoningStart,
+}
+
 /// An engine as HTTP sees it. Every method returns without waiting for the device.
 pub trait ChatEngine: Debug + Send + Sync + 'static {
     fn info(&self) -> ModelInfo;
 
     fn stats(&self) -> EngineStats;
 
-    /// Tokens of a conversation rendered by the model's template, up to where the assistant answers. CPU work: call it
-    /// where blocking is allowed.
-    fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, PromptError>;
+    /// How the model's answers are split into thoughts, words and calls.
+    fn chat_format(&self) -> &ChatFormat;
 
-    /// Tokens of a plain text, with what the tokenizer puts in front of every text. CPU work as well.
-    fn encode_text(&self, text: &str) -> Result<Vec<u32>, PromptError>;
+    /// Tokens of a conversation rendered by the model's template. CPU work: call it where blocking is allowed.
+    fn encode_chat(&self, prompt: &ChatPrompt) -> Result<EncodedChat, PromptError>;
 
-    fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError>;
+    /// Tokens of a plain text, `framed` with what the tokenizer puts around every text or not. CPU work as well.
+    fn encode_text(&self, text: &str, framed: bool) -> Result<Vec<u32>, PromptError>;
+
+    /// The text of tokens, special ones included; U+FFFD for what is none.
+    fn decode(&self, tokens: &[u32]) -> Result<String, PromptError>;
+
+    /// The bytes a token stands for.
+    fn token_bytes(&self, token: u32) -> Vec<u8>;
+
+    /// Counts a place for one request, before anything is spent on it.
+    fn reserve(&self, caller: &Caller) -> Result<Box<dyn Place>, SubmitError>;
 
     /// Takes nothing new from now on; what runs goes on.
     fn drain(&self);
 
     /// Why the engine can never answer again, if so.
     fn failed(&self) -> Option<String>;
+}
+
+/// A place for one request, given back when dropped.
+pub trait Place: Debug + Send {
+    fn submit(self: Box<Self>, request: GenerationRequest) -> Result<Generation, SubmitError>;
 }

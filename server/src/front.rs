@@ -27,8 +27,14 @@ use crate::http::serve_routes;
 use crate::openai::ApiError;
 
 /// What an engine needs of a request, beside its body.
-const FORWARDED: [HeaderName; 4] =
-    [ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName::from_static("x-api-key")];
+const FORWARDED: [HeaderName; 6] = [
+    ACCEPT,
+    AUTHORIZATION,
+    CONTENT_TYPE,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-openwebui-user-email"),
+    HeaderName::from_static("x-openwebui-user-id"),
+];
 
 /// What a client needs of an answer, beside its body.
 const RETURNED: [HeaderName; 4] = [
@@ -112,6 +118,10 @@ fn filter(
             front.model(&name, path.as_str(), &headers).await.unwrap_or_else(Reply::into_response)
         });
     let asks = warp::path!("v1" / ..)
+        .or(warp::path!("tokenize"))
+        .unify()
+        .or(warp::path!("detokenize"))
+        .unify()
         .and(warp::post())
         .and(with_front)
         .and(warp::path::full())

@@ -6,22 +6,31 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Buf;
+use futures::Stream;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use warp::Filter;
+use warp::http::Method;
 use warp::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
+use warp::path::FullPath;
 use warp::reply::{Reply, Response};
-use warp::{Filter, Rejection};
 
+use crate::client::Peer;
 use crate::health::Verdict;
-use crate::openai::{self, ApiError, Chat, Completions};
+use crate::openai::{self, ApiError, Chat, Completions, Incoming};
 use crate::phase::Phase;
+use crate::route::Route;
 use crate::service::Service;
 
+/// OpenAPI 3.1; `openai/document_tests.rs` checks that it says what the parsers know.
+const DOCUMENT: &str = include_str!("openapi.json");
 /// Far more than the sequences one Spark decodes together; each open connection takes about 20 KiB.
 const CONNECTIONS_MAX: usize = 1024;
 /// Room for long keys and proxies' additions, and a bound for what one connection may make us hold.
@@ -37,82 +46,51 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub fn routes(
     service: Arc<Service>,
 ) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    posts(&service)
-        .or(gets(&service))
-        .unify()
-        .or(wrong_methods())
-        .unify()
+    warp::method()
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
+        .and(warp::body::stream())
+        .then(move |method: Method, path: FullPath, headers, peer, body| {
+            let incoming = Incoming { service: Arc::clone(&service), headers, peer, body };
+            async move {
+                let service = Arc::clone(&incoming.service);
+                let response = answer(&method, path.as_str(), incoming).await.unwrap_or_else(|error| {
+                    service.metrics().reject(&error);
+                    error.into_response()
+                });
+                closing(&service, response)
+            }
+        })
+        // Nothing above refuses a request: what cannot be served has been answered.
         .or(warp::any().map(|| ApiError::UnknownPath.into_response()))
         .unify()
-        .map(move |response| closing(&service, response))
 }
 
-fn posts(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
-    let with_service = with(service).and(warp::header::headers_cloned()).and(warp::body::stream());
-    let chat = warp::path!("v1" / "chat" / "completions").and(warp::post()).and(with_service.clone()).then(
-        async |service: Arc<Service>, headers, body| {
-            answer(&service, openai::generate::<Chat>(Arc::clone(&service), headers, body).await)
-        },
-    );
-    let completions = warp::path!("v1" / "completions").and(warp::post()).and(with_service).then(
-        async |service: Arc<Service>, headers, body| {
-            answer(&service, openai::generate::<Completions>(Arc::clone(&service), headers, body).await)
-        },
-    );
-    chat.or(completions).unify()
-}
-
-fn gets(service: &Arc<Service>) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + use<> {
-    let with_headers = with(service).and(warp::header::headers_cloned());
-    let models =
-        warp::path!("v1" / "models" / ..).and(warp::path::tail()).and(warp::get()).and(with_headers).map(
-            |tail: warp::path::Tail, service: Arc<Service>, headers| {
-                answer(&service, models(&service, &headers, tail.as_str()))
-            },
-        );
-    let healthz = warp::path!("healthz")
-        .and(warp::get())
-        .and(with(service))
-        .map(|service: Arc<Service>| healthz(&service));
-    let metrics = warp::path!("metrics")
-        .and(warp::get())
-        .and(with(service))
-        .map(|service: Arc<Service>| metrics(&service));
-    let version = warp::path!("version").and(warp::get()).map(version);
-    models.or(healthz).unify().or(metrics).unify().or(version).unify()
-}
-
-/// Paths that exist, asked by a method they do not have.
-fn wrong_methods() -> impl Filter<Extract = (Response,), Error = Rejection> + Clone + 'static {
-    let posts = warp::path!("v1" / "chat" / "completions").or(warp::path!("v1" / "completions")).unify();
-    let gets = warp::path!("v1" / "models" / ..)
-        .or(warp::path!("healthz"))
-        .unify()
-        .or(warp::path!("metrics"))
-        .unify()
-        .or(warp::path!("version"))
-        .unify();
-    let refused = |allowed| move || ApiError::Method { allowed }.into_response();
-    posts.map(refused("POST")).or(gets.map(refused("GET"))).unify()
-}
-
-fn with(
-    service: &Arc<Service>,
-) -> impl Filter<Extract = (Arc<Service>,), Error = Infallible> + Clone + use<> {
-    let service = Arc::clone(service);
-    warp::any().map(move || Arc::clone(&service))
-}
-
-fn answer(service: &Service, result: Result<Response, ApiError>) -> Response {
-    result.unwrap_or_else(|error| {
-        service.metrics().reject(&error);
-        error.into_response()
-    })
-}
-
-fn models(service: &Service, headers: &warp::http::HeaderMap, tail: &str) -> Result<Response, ApiError> {
-    service.audience().admits(headers)?;
-    if tail.is_empty() { Ok(openai::list(service)) } else { openai::show(service, tail) }
+async fn answer<C: Buf>(
+    method: &Method,
+    path: &str,
+    incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
+) -> Result<Response, ApiError> {
+    let Some((route, rest)) = Route::of(path) else { return Err(ApiError::UnknownPath) };
+    if method.as_str() != route.method() {
+        return Err(ApiError::Method { allowed: route.method() });
+    }
+    let service = Arc::clone(&incoming.service);
+    match route {
+        Route::ChatCompletions => openai::generate::<Chat, C>(incoming).await,
+        Route::Completions => openai::generate::<Completions, C>(incoming).await,
+        Route::Tokenize => openai::tokenize(incoming).await,
+        Route::Detokenize => openai::detokenize(incoming).await,
+        Route::Models | Route::Model => {
+            service.audience().admits(&incoming.headers)?;
+            if route == Route::Models { Ok(openai::list(&service)) } else { openai::show(&service, rest) }
+        }
+        Route::Healthz => Ok(healthz(&service)),
+        Route::Metrics => Ok(metrics(&service)),
+        Route::Version => Ok(version()),
+        Route::OpenApi => Ok(openapi()),
+    }
 }
 
 fn healthz(service: &Service) -> Response {
@@ -147,6 +125,14 @@ fn version() -> Response {
     warp::reply::json(&Version { version: env!("CARGO_PKG_VERSION") }).into_response()
 }
 
+/// What this server takes and answers, for programs that make clients and tests of it.
+fn openapi() -> Response {
+    let json = HeaderValue::from_static("application/json");
+    let mut response = Response::new(bytes::Bytes::from_static(DOCUMENT.as_bytes()).into());
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
 /// A client that keeps its connection would come back to an engine that is going away.
 fn closing(service: &Service, mut response: Response) -> Response {
     if service.lifecycle().phase() > Phase::Serving {
@@ -176,11 +162,17 @@ pub(crate) async fn serve_routes(
             () = &mut end => break,
         };
         let Some((stream, permit)) = accepted else { continue };
+        let filters = TowerToHyperService::new(warp::service(routes.clone()));
+        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
+        let with_peer = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            peer.map(|peer| request.extensions_mut().insert(peer));
+            filters.call(request)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_header_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(warp::service(routes.clone())));
+            .serve_connection(TokioIo::new(stream), with_peer);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let _permit = permit;

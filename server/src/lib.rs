@@ -8,6 +8,7 @@
 mod access;
 mod body;
 pub mod child;
+mod client;
 mod engine;
 pub mod fake;
 pub mod front;
@@ -17,10 +18,11 @@ mod metrics;
 mod openai;
 mod phase;
 mod real;
+mod route;
 mod service;
 
 pub use access::{AccessError, Audience};
-pub use engine::{ChatEngine, ChatMessage, PromptError, Role};
+pub use engine::{ChatEngine, EncodedChat, Place, PromptError};
 pub use health::{Health, STALL_LIMIT, Verdict};
 pub use http::{routes, serve};
 pub use openai::{ApiError, PromptSize};

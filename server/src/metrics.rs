@@ -11,7 +11,7 @@ use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
 };
-use sparkherd_engine::EngineStats;
+use sparkherd_engine::{EngineStats, Usage};
 use tokio::time::Instant;
 
 use crate::openai::ApiError;
@@ -30,6 +30,10 @@ const REQUEST_BUCKETS: &[f64] = &[
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
     960.0, 1920.0, 7680.0,
 ];
+
+/// Tokens of a prompt or an answer, in vLLM's steps of 1, 2 and 5, up to the largest contexts.
+const TOKEN_BUCKETS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 
 /// How a request ended, as the value of vLLM's label `finished_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,8 @@ pub struct Metrics {
     first_token: Aliased<Histogram>,
     inter_token: Aliased<Histogram>,
     request: Aliased<Histogram>,
+    request_prompt_tokens: Aliased<Histogram>,
+    request_generation_tokens: Aliased<Histogram>,
     finished: Aliased<IntCounterVec>,
     rejected: IntCounterVec,
 }
@@ -104,11 +110,7 @@ impl Metrics {
                 "generation_tokens_total",
                 "Tokens generated.",
             )?,
-            preemptions: families.counter(
-                "preemptions_total",
-                "num_preemptions_total",
-                "Requests put back to wait.",
-            )?,
+            preemptions: families.preemptions()?,
             steps: families.own_counter("steps_total", "Forward passes.")?,
             held_bytes: families.own_gauge("held_bytes", "Resident bytes of the process.")?,
             step_age: families.register(Gauge::with_opts(
@@ -129,6 +131,10 @@ impl Metrics {
                 REQUEST_BUCKETS,
                 "Time of a whole request.",
             )?,
+            request_prompt_tokens: families
+                .tokens("request_prompt_tokens", "Tokens of a request's prompt.")?,
+            request_generation_tokens: families
+                .tokens("request_generation_tokens", "Tokens of a request's answer.")?,
             finished: families.finished()?,
             rejected: families.register(IntCounterVec::new(
                 families.own(
@@ -176,8 +182,11 @@ impl Metrics {
         self.inter_token.observe(since.elapsed().as_secs_f64());
     }
 
-    pub(crate) fn finish(&self, outcome: Outcome, since: Instant) {
+    /// `usage`: as far as it came.
+    pub(crate) fn finish(&self, outcome: Outcome, since: Instant, usage: Usage) {
         self.request.observe(since.elapsed().as_secs_f64());
+        self.request_prompt_tokens.observe(f64::from(usage.prompt_tokens));
+        self.request_generation_tokens.observe(f64::from(usage.completion_tokens));
         self.finished.own.with_label_values(&[outcome.label()]).inc();
         self.finished.vllm.with_label_values(&[outcome.label()]).inc();
     }
@@ -198,9 +207,9 @@ impl Aliased<IntCounter> {
 }
 
 impl Aliased<Histogram> {
-    fn observe(&self, seconds: f64) {
-        self.own.observe(seconds);
-        self.vllm.observe(seconds);
+    fn observe(&self, value: f64) {
+        self.own.observe(value);
+        self.vllm.observe(value);
     }
 }
 
@@ -269,6 +278,14 @@ impl Families<'_> {
             self.register(Histogram::with_opts(opts)?)
         };
         Ok(Aliased { own: histogram(self.own(name, help))?, vllm: histogram(self.vllm(name, help))? })
+    }
+
+    fn tokens(&self, name: &str, help: &str) -> Result<Aliased<Histogram>, prometheus::Error> {
+        self.histogram(name, TOKEN_BUCKETS, help)
+    }
+
+    fn preemptions(&self) -> Result<Aliased<IntCounter>, prometheus::Error> {
+        self.counter("preemptions_total", "num_preemptions_total", "Requests put back to wait.")
     }
 
     fn finished(&self) -> Result<Aliased<IntCounterVec>, prometheus::Error> {

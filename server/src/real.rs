@@ -2,12 +2,13 @@
 
 use std::thread::JoinHandle;
 
+use sparkherd_engine::text::{ChatFormat, ChatPrompt};
 use sparkherd_engine::{
-    Caller, ChatPrompt, EngineHandle, EngineStats, Generation, GenerationRequest, ModelInfo, SubmitError,
-    TemplateError, TextError,
+    Caller, EngineHandle, EngineStats, Generation, GenerationRequest, ModelInfo, Reservation,
+    SpecialTokenText, SubmitError, TemplateError, TextError,
 };
 
-use crate::engine::{ChatEngine, ChatMessage, PromptError};
+use crate::engine::{ChatEngine, EncodedChat, Place, PromptError};
 
 /// Tokenising takes some 200 bytes a byte of text: a piece takes a few megabytes.
 const PIECE_BYTES: usize = 16 << 10;
@@ -31,20 +32,30 @@ impl ChatEngine for RealEngine {
         self.handle.stats()
     }
 
-    fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, PromptError> {
-        let messages: Result<Vec<_>, _> = messages.iter().map(serde_json::to_value).collect();
-        let messages = messages.map_err(|error| PromptError::Template(error.to_string()))?;
-        let prompt = ChatPrompt { messages, add_generation_prompt: true, ..ChatPrompt::default() };
-        let text = self.handle.text().render_chat(&prompt).map_err(TextError::Template)?;
-        self.encode(&text, false)
+    fn chat_format(&self) -> &ChatFormat {
+        self.handle.text().chat_format()
     }
 
-    fn encode_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
-        self.encode(text, true)
+    fn encode_chat(&self, prompt: &ChatPrompt) -> Result<EncodedChat, PromptError> {
+        let text = self.handle.text().render_chat(prompt).map_err(TextError::Template)?;
+        let reasoning_start = self.chat_format().reasoning_start(&text);
+        Ok(EncodedChat { tokens: self.encode(&text, false)?, reasoning_start })
     }
 
-    fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        self.handle.reserve(&Caller::default())?.submit(request)
+    fn encode_text(&self, text: &str, framed: bool) -> Result<Vec<u32>, PromptError> {
+        self.encode(text, framed)
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Result<String, PromptError> {
+        Ok(self.handle.text().decode(tokens, SpecialTokenText::Shown)?)
+    }
+
+    fn token_bytes(&self, token: u32) -> Vec<u8> {
+        self.handle.text().token_bytes(token).unwrap_or_default()
+    }
+
+    fn reserve(&self, caller: &Caller) -> Result<Box<dyn Place>, SubmitError> {
+        Ok(Box::new(self.handle.reserve(caller)?))
     }
 
     fn drain(&self) {
@@ -55,6 +66,12 @@ impl ChatEngine for RealEngine {
     fn failed(&self) -> Option<String> {
         let ended = || self.worker.is_finished().then(|| "worker thread has ended".to_owned());
         self.handle.failed().or_else(ended)
+    }
+}
+
+impl Place for Reservation {
+    fn submit(self: Box<Self>, request: GenerationRequest) -> Result<Generation, SubmitError> {
+        Reservation::submit(*self, request)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::Audience;
 use crate::body::BodyBudget;
+use crate::client::ClientHasher;
 use crate::engine::ChatEngine;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -42,10 +43,12 @@ pub struct Service {
     health: Health,
     metrics: Metrics,
     body_budget: BodyBudget,
+    clients: ClientHasher,
     tokenising: Semaphore,
     seed: u64,
     id_base: String,
     requests: AtomicU64,
+    seeds: AtomicU64,
     clock: fn() -> u64,
     held_bytes: fn() -> u64,
     started_unix: u64,
@@ -60,11 +63,13 @@ impl Service {
             lifecycle: Lifecycle::default(),
             health: Health::new(stall_limit),
             body_budget: BodyBudget::new(engine.info().context),
+            clients: ClientHasher::new(seed, &incarnation),
             engine,
             tokenising: Semaphore::new(TOKENISING_MAX),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
             requests: AtomicU64::new(0),
+            seeds: AtomicU64::new(0),
             clock,
             held_bytes,
             started_unix: clock(),
@@ -104,6 +109,10 @@ impl Service {
         &self.body_budget
     }
 
+    pub(crate) fn clients(&self) -> &ClientHasher {
+        &self.clients
+    }
+
     pub(crate) fn unix_time(&self) -> u64 {
         (self.clock)()
     }
@@ -122,8 +131,19 @@ impl Service {
     }
 
     pub(crate) fn next_seed(&self) -> u64 {
-        let request = self.requests.load(Ordering::Relaxed);
+        let request = self.seeds.fetch_add(1, Ordering::Relaxed);
         digest_u64(&[self.seed.to_le_bytes(), request.to_le_bytes()].concat())
+    }
+
+    /// When a refused client should come again, in whole seconds: up to half as long again as the engine thinks, another for
+    /// each, so that those refused together do not come back together.
+    pub(crate) fn retry_after_seconds(&self, retry_after: Duration) -> u32 {
+        let jitter = self.next_seed() as f64 / u64::MAX as f64;
+        let seconds = (retry_after.as_secs_f64() * (1.0 + jitter / 2.0)).ceil();
+        // openai-python takes no notice of longer ones.
+        let seconds =
+            Duration::try_from_secs_f64(seconds).map_or(u64::MAX, |seconds| seconds.as_secs()).clamp(1, 60);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
     /// Runs CPU work where blocking is allowed, a few at a time. `None` if it panicked.

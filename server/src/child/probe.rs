@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sparkherd_engine::{
-    Ends, GenerationEvent, GenerationRequest, LogprobOptions, Sampling, SpecialTokenText,
+    Caller, Ends, GenerationEvent, GenerationRequest, LogprobOptions, Sampling, SpecialTokenText,
 };
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ pub(super) async fn probe(service: &Service) -> Result<f64, String> {
 }
 
 async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
-    let mut prompt_tokens = engine.encode_text(PROMPT).map_err(|error| error.to_string())?;
+    let mut prompt_tokens = engine.encode_text(PROMPT, true).map_err(|error| error.to_string())?;
     // A tokenizer may make nothing of a text, and a tiny context may not hold it: any token does.
     let room = engine.info().context.saturating_sub(1).max(1);
     prompt_tokens.truncate(usize::try_from(room).unwrap_or(usize::MAX));
@@ -45,7 +45,8 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
         special_tokens: SpecialTokenText::Hidden,
     };
     let started = Instant::now();
-    let mut generation = engine.submit(request).map_err(|error| error.to_string())?;
+    let place = engine.reserve(&Caller::default()).map_err(|error| error.to_string())?;
+    let mut generation = place.submit(request).map_err(|error| error.to_string())?;
     loop {
         match generation.events.recv().await {
             Some(GenerationEvent::Prompt(_) | GenerationEvent::Text(_)) => {}

@@ -3,19 +3,23 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
+use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    EngineStats, FinishReason, Generation, GenerationEvent, GenerationRequest, ModelInfo, Piece, SubmitError,
-    Usage,
+    Caller, Ends, EngineStats, FinishReason, Generation, GenerationEvent, GenerationRequest, LogprobOptions,
+    ModelInfo, Piece, SampledToken, SubmitError, TokenLogprob, Usage,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::Script;
-use crate::engine::{ChatEngine, ChatMessage, PromptError};
+use crate::engine::{ChatEngine, EncodedChat, Place, PromptError};
 
-/// Tokens are Unicode characters.
-const VOCAB_SIZE: u32 = 0x11_0000;
+/// Tokens of a prompt are Unicode characters; those of the answer, above them, its words.
+const CHARACTERS: u32 = 0x11_0000;
+/// Log-probability of each token; each other one at its place is less likely by as much again.
+const LOGPROB: f32 = -0.5;
 /// Requests that may wait beside those that run: few, so that a test can fill the queue.
 const QUEUE_REQUESTS: u32 = 64;
 /// What a full queue tells; its answers are short.
@@ -29,6 +33,9 @@ pub struct FakeEngine(Arc<Inner>);
 
 struct Inner {
     script: Script,
+    /// Words of the answer, each with the blank behind it.
+    words: Vec<String>,
+    format: ChatFormat,
     info: ModelInfo,
     concurrency: u32,
     runtime: Handle,
@@ -55,12 +62,22 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// A counter's place, given back on drop.
-struct Place<'a>(&'a AtomicU32);
+/// Counts a running generation, until dropped.
+struct Running<'a>(&'a AtomicU32);
 
-impl Drop for Place<'_> {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts a request that waits, until dropped.
+#[derive(Debug)]
+struct Waiting(FakeEngine);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -69,9 +86,13 @@ impl FakeEngine {
     /// ends without a word should it return. Generations run on `runtime`.
     pub fn new(script: Script, context: u32, concurrency: u32, runtime: Handle, die: fn()) -> Self {
         let slots = Semaphore::new(usize::try_from(concurrency).unwrap_or(Semaphore::MAX_PERMITS));
+        let words: Vec<String> = script.answer.split_inclusive(' ').map(str::to_owned).collect();
+        let vocab_size = CHARACTERS.saturating_add(u32::try_from(words.len()).unwrap_or(u32::MAX));
         Self(Arc::new(Inner {
             script,
-            info: ModelInfo { context, vocab_size: VOCAB_SIZE, has_chat_template: true },
+            words,
+            format: ChatFormat::hermes(),
+            info: ModelInfo { context, vocab_size, has_chat_template: true },
             concurrency,
             runtime,
             slots,
@@ -121,29 +142,48 @@ impl ChatEngine for FakeEngine {
         }
     }
 
-    fn encode_chat(&self, messages: &[ChatMessage]) -> Result<Vec<u32>, PromptError> {
-        Ok(messages.iter().flat_map(|message| message.content.chars().map(u32::from)).collect())
+    fn chat_format(&self) -> &ChatFormat {
+        &self.0.format
     }
 
-    fn encode_text(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+    /// The texts of all messages, one after the other.
+    fn encode_chat(&self, prompt: &ChatPrompt) -> Result<EncodedChat, PromptError> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let texts = prompt.messages.iter().filter_map(|message| match &message["content"] {
+            Value::Array(parts) => Some(parts.iter().filter_map(|part| text(&part["text"])).collect()),
+            content => text(content),
+        });
+        let tokens = texts.collect::<String>().chars().map(u32::from).collect();
+        Ok(EncodedChat { tokens, reasoning_start: ReasoningStart::Undecided })
+    }
+
+    fn encode_text(&self, text: &str, _: bool) -> Result<Vec<u32>, PromptError> {
         Ok(text.chars().map(u32::from).collect())
     }
 
-    fn submit(&self, request: GenerationRequest) -> Result<Generation, SubmitError> {
+    fn decode(&self, tokens: &[u32]) -> Result<String, PromptError> {
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.token_bytes(*token)).collect();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn token_bytes(&self, token: u32) -> Vec<u8> {
+        let word =
+            token.checked_sub(CHARACTERS).and_then(|word| self.0.words.get(usize::try_from(word).ok()?));
+        let character = || char::from_u32(token).map(String::from);
+        word.cloned().or_else(character).unwrap_or_default().into_bytes()
+    }
+
+    fn reserve(&self, _: &Caller) -> Result<Box<dyn Place>, SubmitError> {
         let inner = &self.0;
-        let prompt_tokens = inner.check(&request)?;
-        let probe = inner.generations.fetch_add(1, Ordering::Relaxed) == 0;
-        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        if inner.draining.load(Ordering::Relaxed) {
+            return Err(SubmitError::Draining);
+        }
+        let waiting = inner.waiting.load(Ordering::Relaxed);
+        if waiting >= QUEUE_REQUESTS {
+            return Err(SubmitError::QueueFull { waiting, retry_after: RETRY_AFTER });
+        }
         inner.waiting.fetch_add(1, Ordering::Relaxed);
-        let inner = Arc::clone(inner);
-        let runtime = inner.runtime.clone();
-        runtime.spawn(async move {
-            tokio::select! {
-                () = inner.generate(request, prompt_tokens, probe, &sender) => {}
-                () = sender.closed() => {}
-            }
-        });
-        Ok(Generation { prompt_tokens, events })
+        Ok(Box::new(Waiting(self.clone())))
     }
 
     fn drain(&self) {
@@ -155,25 +195,45 @@ impl ChatEngine for FakeEngine {
     }
 }
 
+impl Place for Waiting {
+    fn submit(self: Box<Self>, request: GenerationRequest) -> Result<Generation, SubmitError> {
+        let engine = self.0.clone();
+        let inner = Arc::clone(&engine.0);
+        let prompt_tokens = inner.check(&request)?;
+        let probe = inner.generations.fetch_add(1, Ordering::Relaxed) == 0;
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let runtime = inner.runtime.clone();
+        runtime.spawn(async move {
+            tokio::select! {
+                () = inner.generate(request, prompt_tokens, probe, *self, &sender) => {}
+                () = sender.closed() => {}
+            }
+        });
+        Ok(Generation { prompt_tokens, events })
+    }
+}
+
 impl Inner {
     fn check(&self, request: &GenerationRequest) -> Result<u32, SubmitError> {
-        let context = self.info.context;
+        let ModelInfo { context, vocab_size, .. } = self.info;
         let tokens = request.prompt_tokens.len();
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(SubmitError::Draining);
-        }
         if tokens == 0 {
             return Err(SubmitError::EmptyPrompt);
         }
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        if waiting >= QUEUE_REQUESTS {
-            return Err(SubmitError::QueueFull { waiting, retry_after: RETRY_AFTER });
-        }
-        if let Some(&token) = request.prompt_tokens.iter().find(|token| **token >= VOCAB_SIZE) {
-            return Err(SubmitError::UnknownToken { token, vocab_size: VOCAB_SIZE });
+        if let Some(&token) = request.prompt_tokens.iter().find(|token| **token >= vocab_size) {
+            return Err(SubmitError::UnknownToken { token, vocab_size });
         }
         let fits = u32::try_from(tokens).ok().filter(|tokens| *tokens < context);
         fits.ok_or(SubmitError::PromptTooLong { prompt_tokens: tokens, context })
+    }
+
+    /// What is told of a token: the same numbers whatever it is.
+    fn judged(&self, token: u32, top: u32) -> TokenLogprob {
+        let words = u32::try_from(self.words.len()).unwrap_or(u32::MAX);
+        let others = (0..words).map(|word| CHARACTERS + word).filter(|word| *word != token);
+        let ranked = std::iter::once(token).chain(others).take(usize::try_from(top).unwrap_or(usize::MAX));
+        let top = ranked.zip(1_u8..).map(|(token, rank)| (token, LOGPROB * f32::from(rank))).collect();
+        TokenLogprob { token, logprob: LOGPROB, top }
     }
 
     async fn generate(
@@ -181,24 +241,42 @@ impl Inner {
         request: GenerationRequest,
         prompt_tokens: u32,
         probe: bool,
+        waiting: Waiting,
         events: &mpsc::Sender<GenerationEvent>,
     ) {
-        let waiting = Place(&self.waiting);
         let Ok(_slot) = self.slots.acquire().await else { return };
         self.last_step_ms.store(self.now_ms(), Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
-        let _running = Place(&self.running);
+        let _running = Running(&self.running);
         drop(waiting);
         self.prompt_tokens.fetch_add(u64::from(prompt_tokens), Ordering::Relaxed);
-        let answer = until_stop(&self.script.answer, &request.ends.stop);
+        let LogprobOptions { sampled, prompt } = request.logprobs;
+        if let Some(top) = prompt {
+            let judged = request.prompt_tokens.iter().skip(1).map(|token| self.judged(*token, top)).collect();
+            if events.send(GenerationEvent::Prompt(judged)).await.is_err() {
+                return;
+            }
+        }
         let max_tokens = request.max_tokens.min(self.info.context - prompt_tokens);
         let mut usage = Usage { prompt_tokens, ..Usage::default() };
         let mut reason = FinishReason::Stop;
-        for word in answer.split_inclusive(' ') {
+        let end = self.answer_bytes(&request.ends);
+        let mut bytes = 0;
+        for (token, word) in self.spoken(request.ends.ignore_eos) {
+            let text = word.get(..end.saturating_sub(bytes).min(word.len())).unwrap_or(word);
+            if text.is_empty() {
+                reason = FinishReason::StopString;
+                break;
+            }
+            if request.ends.stop_token_ids.contains(&token) {
+                reason = FinishReason::StopToken(token);
+                break;
+            }
             if usage.completion_tokens == max_tokens {
                 reason = FinishReason::Length;
                 break;
             }
+            bytes += word.len();
             tokio::time::sleep(self.script.token_delay).await;
             if !probe && !self.survives_token().await {
                 return;
@@ -206,11 +284,9 @@ impl Inner {
             usage.completion_tokens += 1;
             self.generated_tokens.fetch_add(1, Ordering::Relaxed);
             self.last_step_ms.store(self.now_ms(), Ordering::Relaxed);
-            if events
-                .send(GenerationEvent::Text(Piece { text: word.to_owned(), tokens: Vec::new() }))
-                .await
-                .is_err()
-            {
+            let logprob = sampled.map(|top| self.judged(token, top));
+            let piece = Piece { text: text.to_owned(), tokens: vec![SampledToken { token, logprob }] };
+            if events.send(GenerationEvent::Text(piece)).await.is_err() {
                 return;
             }
         }
@@ -241,12 +317,20 @@ impl Inner {
         }
     }
 
+    /// Tokens and words of the answer; without an end, over and over.
+    fn spoken(&self, endless: bool) -> impl Iterator<Item = (u32, &str)> {
+        let rounds = if endless && !self.words.is_empty() { usize::MAX } else { 1 };
+        let words = self.words.iter().map(String::as_str);
+        std::iter::repeat_n((), rounds).flat_map(move |()| (CHARACTERS..).zip(words.clone()))
+    }
+
+    /// Bytes of the answer before the first stop string in it.
+    fn answer_bytes(&self, ends: &Ends) -> usize {
+        let stops = ends.stop.iter().filter_map(|stop| self.script.answer.find(stop.as_str()));
+        stops.min().unwrap_or(usize::MAX)
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
-}
-
-fn until_stop<'a>(answer: &'a str, stops: &[String]) -> &'a str {
-    let end = stops.iter().filter_map(|stop| answer.find(stop.as_str())).min();
-    end.and_then(|end| answer.get(..end)).unwrap_or(answer)
 }

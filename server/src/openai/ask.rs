@@ -1,14 +1,24 @@
-use sparkherd_engine::{FinishReason, Usage};
+use std::sync::Arc;
+
+use sparkherd_engine::text::ParserOptions;
+use sparkherd_engine::{LogprobOptions, Usage};
 
 use super::ApiError;
-use super::parameters::Parameters;
-use super::wire::{Head, Piece};
-use crate::engine::ChatMessage;
+use super::answer::Answer;
+use super::chat::ChatAsk;
+use super::parameters::{Parameters, ServiceTier};
+use crate::engine::ChatEngine;
 
 /// What is to be continued.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Prompt {
-    Messages(Vec<ChatMessage>),
+    Chat(Box<ChatAsk>),
+    Texts(Vec<TextPrompt>),
+}
+
+/// A prompt as plain text, or as tokens that a client has made itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TextPrompt {
     Text(String),
     Tokens(Vec<u32>),
 }
@@ -18,8 +28,40 @@ pub(crate) enum Prompt {
 pub(crate) struct Ask {
     pub(super) parameters: Parameters,
     pub(super) prompt: Prompt,
+    pub(super) logprobs: LogprobOptions,
+    /// Whether answers begin with their prompt.
+    pub(super) echo: bool,
     /// Parameters that were not looked at, for `x-sparkherd-ignored`.
     pub(super) ignored: Vec<String>,
+}
+
+/// What every part of one answer repeats, and what writing it takes.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(super) id: String,
+    /// Unix time of the request, seconds.
+    pub(super) created: u64,
+    pub(super) model: String,
+    pub(super) service_tier: Option<ServiceTier>,
+    /// Whether a stream carries usage.
+    pub(super) include_usage: bool,
+    pub(super) return_token_ids: bool,
+    /// Whether token log-probabilities were asked for.
+    pub(super) logprobs: bool,
+    /// For the text of single tokens.
+    pub(super) engine: Arc<dyn ChatEngine>,
+}
+
+/// One choice, before its first token.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    pub(super) prompt_tokens: Arc<[u32]>,
+    /// What the answer begins with, where the prompt is echoed.
+    pub(super) echo: Option<Arc<str>>,
+    /// Whether the sampled token is thrown away: a prompt was sent only to be judged.
+    pub(super) only_echo: bool,
+    /// How a chat answer is split.
+    pub(super) parser: Option<ParserOptions>,
 }
 
 /// What differs between the endpoints: how a body is read and how an answer is written.
@@ -29,11 +71,30 @@ pub(crate) trait Endpoint: Send + Sync + 'static {
     /// The parameter that holds the prompt, for errors about it.
     const PROMPT_PARAM: &'static str;
 
+    type Whole: Answer;
+    type Stream: Answer + Unpin;
+
     fn parse(body: &[u8]) -> Result<Ask, ApiError>;
 
-    /// The whole answer as one JSON document.
-    fn whole(head: &Head, text: &str, reason: FinishReason, usage: Usage) -> serde_json::Result<Vec<u8>>;
+    /// Writes one JSON document at the end.
+    fn whole(head: Head, starts: Vec<Start>) -> Self::Whole;
 
-    /// One event of a stream, or `None` where this endpoint has nothing to say.
-    fn piece(head: &Head, piece: &Piece<'_>) -> Option<serde_json::Result<Vec<u8>>>;
+    /// Writes an event for each piece.
+    fn stream(head: Head, starts: Vec<Start>) -> Self::Stream;
+}
+
+/// `usage` of all choices together: choices of one prompt share it, so it counts once.
+pub(super) fn total_usage(usages: &[Usage], choices_each: usize) -> Usage {
+    let prompts = usages.iter().step_by(choices_each.max(1));
+    prompts.fold(
+        Usage {
+            completion_tokens: usages.iter().map(|usage| usage.completion_tokens).sum(),
+            ..Usage::default()
+        },
+        |total, usage| Usage {
+            prompt_tokens: total.prompt_tokens.saturating_add(usage.prompt_tokens),
+            cached_tokens: total.cached_tokens.saturating_add(usage.cached_tokens),
+            ..total
+        },
+    )
 }

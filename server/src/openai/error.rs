@@ -8,8 +8,7 @@ use warp::reply::{Reply, Response};
 
 use crate::access::KeyProblem;
 
-/// Seconds after which a refused client should try again. openai-python ignores values above 60; a queue of answers moves
-/// within seconds, and a draining engine is out of its Service by then.
+/// Seconds after which a client should try again elsewhere: a draining engine is out of its Service by then.
 const RETRY_AFTER_SECONDS: u32 = 2;
 
 /// Longest piece of a client's own words repeated in an error.
@@ -39,7 +38,7 @@ pub enum ApiError {
     MissingKey,
     #[error("API key is not valid here")]
     WrongKey,
-    #[error("nothing at this path: see /v1/models, /v1/chat/completions, /v1/completions")]
+    #[error("nothing at this path: see /openapi.json")]
     UnknownPath,
     #[error("method not allowed at this path: use {allowed}")]
     Method { allowed: &'static str },
@@ -50,11 +49,13 @@ pub enum ApiError {
     #[error("body ended early")]
     BodyBroken,
     #[error("queue is full: {waiting} requests wait")]
-    QueueFull { waiting: u32 },
+    QueueFull { waiting: u32, retry_after_seconds: u32 },
     #[error("{detail}")]
-    ClientLimit { detail: String },
-    #[error("answer took too long and has been given up")]
-    TimedOut,
+    ClientLimit { detail: String, retry_after_seconds: u32 },
+    #[error("request waited {seconds} s without its turn coming")]
+    QueueTimeout { seconds: u64 },
+    #[error("answer took longer than {seconds} s and has been given up")]
+    GenerationTimeout { seconds: u64 },
     #[error("engine is going away: try again")]
     Draining,
     #[error("answer was read too slowly and has been given up")]
@@ -120,8 +121,9 @@ impl ApiError {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::GenerationTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::QueueFull { .. }
-            | Self::TimedOut
+            | Self::QueueTimeout { .. }
             | Self::Draining
             | Self::SlowReader
             | Self::Unhealthy { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -146,7 +148,8 @@ impl ApiError {
             Self::BodyBroken => "incomplete_body",
             Self::QueueFull { .. } => "queue_full",
             Self::ClientLimit { .. } => "rate_limit_exceeded",
-            Self::TimedOut => "timed_out",
+            Self::QueueTimeout { .. } => "queue_timeout",
+            Self::GenerationTimeout { .. } => "generation_timeout",
             Self::Draining => "draining",
             Self::SlowReader => "slow_reader",
             Self::EngineFailed => "engine_failed",
@@ -167,7 +170,11 @@ impl ApiError {
     }
 
     pub(crate) fn body(&self) -> ErrorBody<'_> {
-        let kind = if self.status().is_server_error() { "server_error" } else { "invalid_request_error" };
+        let kind = match self {
+            Self::ClientLimit { .. } => "rate_limit_error",
+            _ if self.status().is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
         ErrorBody {
             error: ErrorDetail { message: self.to_string(), kind, param: self.param(), code: self.code() },
         }
@@ -192,7 +199,10 @@ impl Reply for ApiError {
             Self::Method { allowed } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::QueueFull { .. } | Self::ClientLimit { .. } | Self::Draining => {
+            Self::QueueFull { retry_after_seconds, .. } | Self::ClientLimit { retry_after_seconds, .. } => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
+            }
+            Self::Draining | Self::QueueTimeout { .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
             }
             _ => {}

@@ -46,6 +46,8 @@ impl<'a> Fields<'a> {
 
     /// Takes a value as it stands; `null` counts as absent, as OpenAI's own clients send it.
     pub(super) fn take_raw(&mut self, name: &str) -> Option<&'a RawValue> {
+        #[cfg(test)]
+        note_asked(self.path(name));
         self.values.remove(name).filter(|value| value.get() != "null")
     }
 
@@ -107,4 +109,22 @@ impl<'a> Fields<'a> {
 
 pub(super) fn invalid(path: &str, expected: impl Display) -> ApiError {
     ApiError::Invalid { param: path.to_owned(), expected: expected.to_string() }
+}
+
+#[cfg(test)]
+thread_local! {
+    static ASKED: std::cell::RefCell<Option<std::collections::BTreeSet<String>>> = const { std::cell::RefCell::new(None) };
+}
+
+#[cfg(test)]
+fn note_asked(path: String) {
+    ASKED.with_borrow_mut(|asked| asked.as_mut().map(|asked| asked.insert(path)));
+}
+
+/// Full names of all that is asked for while `parse` runs on this thread.
+#[cfg(test)]
+pub(super) fn asked(parse: impl FnOnce()) -> std::collections::BTreeSet<String> {
+    ASKED.set(Some(std::collections::BTreeSet::new()));
+    parse();
+    ASKED.take().unwrap_or_default()
 }

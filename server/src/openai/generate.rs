@@ -1,240 +1,205 @@
-//! The shared path of both endpoints, from a body to an answer.
+//! The shared path of both endpoints of generation, from a body to an answer.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Buf;
 use futures::Stream;
-use sparkherd_engine::{
-    Ends, FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest, LogprobOptions,
-    SpecialTokenText, SubmitError, Usage,
-};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-use warp::http::HeaderMap;
+use sparkherd_engine::text::{ArgumentDelivery, ParserOptions};
+use sparkherd_engine::{Generation, GenerationRequest, ModelInfo, SpecialTokenText};
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
-use super::ask::{Ask, Endpoint, Prompt};
-use super::parameters::ignored_header;
+use super::ApiError;
+use super::answer::{Answer, Documents};
+use super::ask::{Ask, Endpoint, Head, Prompt, Start, TextPrompt};
+use super::chat::ChatAsk;
+use super::ignored::with_ignored;
+use super::parameters::Parameters;
+use super::run::{Progress, Run};
 use super::stream::event_stream;
-use super::wire::Head;
-use super::{ApiError, PromptSize};
-use crate::body::read_body;
+use super::visit::{Incoming, Visit, bad_prompt, refused};
 use crate::engine::PromptError;
-use crate::metrics::Outcome;
-use crate::phase::{ActiveRequest, Phase};
 use crate::service::Service;
 
-/// Answers a request of endpoint `E`. Dropping the future or the response's body cancels the generation.
-pub(crate) async fn generate<E: Endpoint>(
-    service: Arc<Service>,
-    headers: HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
+/// One prompt, ready to be submitted once for each of its answers.
+#[derive(Debug)]
+struct Prepared {
+    tokens: Arc<[u32]>,
+    /// Its text, where answers begin with it.
+    echo: Option<Arc<str>>,
+    /// How an answer is split; ids of calls are another thing in each.
+    parser: Option<ParserOptions>,
+}
+
+/// Answers a request of endpoint `E`. Dropping the future or the response's body cancels the generations.
+pub(crate) async fn generate<E: Endpoint, C: Buf>(
+    incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    // Counted before the phase is read, so that a drain either refuses this request or waits for it.
-    let active = service.lifecycle().enter();
-    let started = Instant::now();
-    service.audience().admits(&headers)?;
-    if service.lifecycle().phase() >= Phase::Refusing {
-        return Err(ApiError::Draining);
+    let visit = Visit::enter(incoming).await?;
+    let Ask { parameters, prompt, logprobs, echo, ignored } = E::parse(visit.body.bytes())?;
+    visit.check_model(&parameters.model)?;
+    check_tokens(&parameters, &visit.service.engine().info())?;
+    let choices_each = usize::try_from(parameters.choices).unwrap_or(usize::MAX);
+    let prompts = match &prompt {
+        Prompt::Chat(_) => 1,
+        Prompt::Texts(texts) => texts.len(),
+    };
+    // Before anything is tokenised: what there is no room for costs nothing.
+    let places = visit.reserve(&parameters.caller, prompts.saturating_mul(choices_each))?;
+    let prepared = prepare::<E>(&visit.service, prompt, echo).await?;
+    let Visit { service, active, started, body, .. } = visit;
+    drop(body);
+    let head = head::<E>(&service, &parameters, logprobs.sampled.is_some());
+    let streaming = parameters.streaming;
+    let only_echo = parameters.max_tokens == Some(0);
+    let mut starts = Vec::with_capacity(places.len());
+    let mut generations: Vec<Generation> = Vec::with_capacity(places.len());
+    let seed = parameters.sampling.seed.unwrap_or_else(|| service.next_seed());
+    let answers = prepared
+        .iter()
+        .flat_map(|prompt| (0..u64::from(parameters.choices)).map(move |choice| (prompt, choice)));
+    for (place, (prompt, choice)) in places.into_iter().zip(answers) {
+        let mut sampling = parameters.sampling.clone();
+        // Choices of one prompt differ, and are the same again under the same seed.
+        sampling.seed = Some(seed.wrapping_add(choice));
+        let request = GenerationRequest {
+            prompt_tokens: prompt.tokens.to_vec(),
+            max_tokens: parameters.max_tokens.unwrap_or(u32::MAX).max(1),
+            sampling,
+            ends: parameters.ends.clone(),
+            logprobs,
+            special_tokens: prompt.special_tokens(parameters.skip_special_tokens),
+        };
+        generations.push(place.submit(request).map_err(|error| refused(&service, E::PROMPT_PARAM, &error))?);
+        starts.push(prompt.start(only_echo, service.next_seed()));
     }
-    let body = read_body(&headers, body, service.body_budget()).await?;
-    let Ask { parameters, prompt, ignored } = E::parse(body.bytes())?;
-    if !service.audience().serves(&parameters.model) {
-        return Err(ApiError::unknown_model(&parameters.model));
+    let run = Run::new(generations, choices_each, only_echo, &service, active, started);
+    respond::<E>(head, starts, run, streaming.is_some(), ignored).await
+}
+
+impl Prepared {
+    /// What splits an answer has to see its marks, even where the client wants to see none.
+    const fn special_tokens(&self, skip: bool) -> SpecialTokenText {
+        match (skip, &self.parser) {
+            (false, _) => SpecialTokenText::Shown,
+            (true, Some(_)) => SpecialTokenText::Markers,
+            (true, None) => SpecialTokenText::Hidden,
+        }
     }
-    let head = Head {
+
+    fn start(&self, only_echo: bool, id_seed: u64) -> Start {
+        let parser = self.parser.clone().map(|options| ParserOptions { id_seed, ..options });
+        Start { prompt_tokens: Arc::clone(&self.tokens), echo: self.echo.clone(), only_echo, parser }
+    }
+}
+
+fn head<E: Endpoint>(service: &Service, parameters: &Parameters, logprobs: bool) -> Head {
+    Head {
         id: service.next_id(E::ID_PREFIX),
         created: service.unix_time(),
-        model: parameters.model,
+        model: parameters.model.clone(),
+        service_tier: parameters.service_tier,
         include_usage: parameters.streaming.is_some_and(|streaming| streaming.include_usage),
+        return_token_ids: parameters.return_token_ids,
+        logprobs,
+        engine: Arc::clone(service.engine_arc()),
+    }
+}
+
+/// The engine would refuse these too, but could not say where they were written.
+fn check_tokens(parameters: &Parameters, info: &ModelInfo) -> Result<(), ApiError> {
+    let known = |token: &u32| *token < info.vocab_size;
+    let expected = || format!("of tokens below {}", info.vocab_size);
+    let invalid = |param: &str| ApiError::Invalid { param: param.to_owned(), expected: expected() };
+    if !parameters.ends.stop_token_ids.iter().all(known) {
+        return Err(invalid("stop_token_ids"));
+    }
+    if !parameters.sampling.logit_bias.keys().all(known) {
+        return Err(invalid("logit_bias"));
+    }
+    Ok(())
+}
+
+async fn prepare<E: Endpoint>(
+    service: &Arc<Service>,
+    prompt: Prompt,
+    echo: bool,
+) -> Result<Vec<Prepared>, ApiError> {
+    let engine = Arc::clone(service.engine_arc());
+    let prepared = match prompt {
+        Prompt::Chat(chat) => {
+            service.blocking(move || prepare_chat(&*engine, chat).map(|prompt| vec![prompt])).await
+        }
+        Prompt::Texts(texts) => {
+            let prepare = move || texts.into_iter().map(|text| prepare_text(&*engine, text, echo)).collect();
+            service.blocking(prepare).await
+        }
     };
-    let prompt_tokens = tokens::<E>(&service, prompt).await?;
-    drop(body);
-    let mut sampling = parameters.sampling;
-    sampling.seed.get_or_insert_with(|| service.next_seed());
-    let request = GenerationRequest {
-        prompt_tokens,
-        max_tokens: parameters.max_tokens.unwrap_or(u32::MAX),
-        sampling,
-        ends: Ends { stop: parameters.stop, ..Ends::default() },
-        logprobs: LogprobOptions::default(),
-        special_tokens: SpecialTokenText::Hidden,
+    let prepared: Result<Vec<Prepared>, PromptError> = prepared.ok_or(ApiError::EngineFailed)?;
+    prepared.map_err(|error| bad_prompt(service, E::PROMPT_PARAM, &error))
+}
+
+fn prepare_chat(engine: &dyn crate::engine::ChatEngine, chat: Box<ChatAsk>) -> Result<Prepared, PromptError> {
+    let ChatAsk { prompt, tools } = *chat;
+    let encoded = engine.encode_chat(&prompt)?;
+    let parser = ParserOptions {
+        start: encoded.reasoning_start,
+        tools: tools.callable.into_iter().map(|tool| tool.name).collect(),
+        parallel: tools.parallel,
+        arguments: ArgumentDelivery::Whole,
+        id_seed: 0,
     };
-    let generation = service.engine().submit(request).map_err(|error| refused::<E>(&error))?;
-    let run = Run::new(generation, Arc::clone(&service), active, started);
+    Ok(Prepared { tokens: encoded.tokens.into(), echo: None, parser: Some(parser) })
+}
+
+fn prepare_text(
+    engine: &dyn crate::engine::ChatEngine,
+    prompt: TextPrompt,
+    echo: bool,
+) -> Result<Prepared, PromptError> {
+    let (tokens, text) = match prompt {
+        TextPrompt::Text(text) => (engine.encode_text(&text, true)?, echo.then_some(text)),
+        TextPrompt::Tokens(tokens) => {
+            let text = echo.then(|| engine.decode(&tokens)).transpose()?;
+            (tokens, text)
+        }
+    };
+    Ok(Prepared { tokens: tokens.into(), echo: text.map(Into::into), parser: None })
+}
+
+async fn respond<E: Endpoint>(
+    head: Head,
+    starts: Vec<Start>,
+    run: Run,
+    streams: bool,
+    ignored: Vec<String>,
+) -> Result<Response, ApiError> {
     let id = HeaderValue::try_from(&head.id);
-    let mut response = match parameters.streaming {
-        None => whole::<E>(&head, run).await?,
-        Some(_) => event_stream::<E>(head, run),
+    let mut response = if streams {
+        event_stream(E::stream(head, starts), run)
+    } else {
+        whole(E::whole(head, starts), run).await?
     };
     if let Ok(id) = id {
         response.headers_mut().insert("x-request-id", id);
     }
-    if let Some(Ok(names)) = ignored_header(ignored.into_iter()).map(HeaderValue::try_from) {
-        response.headers_mut().insert("x-sparkherd-ignored", names);
-    }
-    Ok(response)
+    Ok(with_ignored(response, ignored))
 }
 
-async fn tokens<E: Endpoint>(service: &Arc<Service>, prompt: Prompt) -> Result<Vec<u32>, ApiError> {
-    let engine = Arc::clone(service.engine_arc());
-    let encoded = match prompt {
-        Prompt::Tokens(tokens) => return Ok(tokens),
-        Prompt::Text(text) => service.blocking(move || engine.encode_text(&text)).await,
-        Prompt::Messages(messages) => service.blocking(move || engine.encode_chat(&messages)).await,
-    };
-    encoded.ok_or(ApiError::EngineFailed)?.map_err(|error| match error {
-        PromptError::Tokenizer(_) => ApiError::EngineFailed,
-        PromptError::TooLong { tokens } => ApiError::ContextLength {
-            param: Some(E::PROMPT_PARAM),
-            prompt: PromptSize::MoreThanTokens(tokens),
-            context: service.engine().info().context,
-        },
-        PromptError::NoChatTemplate | PromptError::Template(_) => {
-            ApiError::Prompt { param: E::PROMPT_PARAM, detail: error.to_string() }
-        }
-    })
-}
-
-fn refused<E: Endpoint>(error: &SubmitError) -> ApiError {
-    let param = E::PROMPT_PARAM;
-    match *error {
-        SubmitError::PromptTooLong { prompt_tokens, context } => {
-            ApiError::ContextLength { param: Some(param), prompt: PromptSize::Tokens(prompt_tokens), context }
-        }
-        SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => {
-            ApiError::Prompt { param, detail: error.to_string() }
-        }
-        SubmitError::OutOfRange { name, allowed, .. } => {
-            ApiError::Invalid { param: name.to_owned(), expected: allowed.to_owned() }
-        }
-        SubmitError::QueueFull { waiting, retry_after: _ } => ApiError::QueueFull { waiting },
-        SubmitError::ClientLimit { .. } | SubmitError::ClientTokenLimit { .. } => {
-            ApiError::ClientLimit { detail: error.to_string() }
-        }
-        SubmitError::Draining => ApiError::Draining,
-        SubmitError::Stopped => ApiError::EngineFailed,
-    }
-}
-
-/// What a running generation says next.
-#[derive(Debug)]
-pub(super) enum Step {
-    Text(String),
-    Finished(FinishReason, Usage),
-    Failed(ApiError),
-    /// The engine is gone and has not even said so.
-    Gone,
-}
-
-/// A generation with its book-keeping: whatever way it ends, metrics and health hear of it once (I19).
-pub(super) struct Run {
-    events: mpsc::Receiver<GenerationEvent>,
-    aborting: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    record: Record,
-}
-
-struct Record {
-    service: Arc<Service>,
-    started: Instant,
-    last_text: Option<Instant>,
-    outcome: Outcome,
-    _active: ActiveRequest,
-}
-
-impl Run {
-    fn new(generation: Generation, service: Arc<Service>, active: ActiveRequest, started: Instant) -> Self {
-        Self {
-            events: generation.events,
-            aborting: Box::pin(service.lifecycle().aborting()),
-            // What nobody waits to see finished was aborted.
-            record: Record { service, started, last_text: None, outcome: Outcome::Abort, _active: active },
-        }
-    }
-
-    /// Not to be polled again after anything but `Text`.
-    pub(super) fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
-        if let Poll::Ready(event) = self.events.poll_recv(context) {
-            return Poll::Ready(self.record.note(event));
-        }
-        self.aborting.as_mut().poll(context).map(|()| Step::Failed(ApiError::Draining))
-    }
-}
-
-impl Record {
-    fn note(&mut self, event: Option<GenerationEvent>) -> Step {
-        match event {
-            // Not asked for.
-            Some(GenerationEvent::Prompt(_)) => Step::Text(String::new()),
-            Some(GenerationEvent::Text(text)) => {
-                self.note_text();
-                Step::Text(text.text)
-            }
-            Some(GenerationEvent::Finished { reason, usage }) => {
-                self.service.health().note_token();
-                self.outcome = match reason {
-                    FinishReason::Stop | FinishReason::StopString | FinishReason::StopToken(_) => {
-                        Outcome::Stop
-                    }
-                    FinishReason::Length => Outcome::Length,
-                };
-                Step::Finished(reason, usage)
-            }
-            Some(GenerationEvent::Failed(GenerationError::Draining)) => Step::Failed(ApiError::Draining),
-            Some(GenerationEvent::Failed(GenerationError::SlowReader { .. })) => {
-                Step::Failed(ApiError::SlowReader)
-            }
-            Some(GenerationEvent::Failed(GenerationError::TimedOut { .. })) => {
-                Step::Failed(ApiError::TimedOut)
-            }
-            Some(GenerationEvent::Failed(GenerationError::Engine(_))) => {
-                self.note_failure();
-                Step::Failed(ApiError::EngineFailed)
-            }
-            None => {
-                self.note_failure();
-                Step::Gone
-            }
-        }
-    }
-
-    fn note_text(&mut self) {
-        self.service.health().note_token();
-        match self.last_text.replace(Instant::now()) {
-            None => self.service.metrics().first_token(self.started),
-            Some(previous) => self.service.metrics().inter_token(previous),
-        }
-    }
-
-    fn note_failure(&mut self) {
-        self.service.health().note_failure();
-        self.outcome = Outcome::Error;
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.service.metrics().finish(self.outcome, self.started);
-    }
-}
-
-async fn whole<E: Endpoint>(head: &Head, mut run: Run) -> Result<Response, ApiError> {
-    let mut text = String::new();
+async fn whole(mut answer: impl Answer, mut run: Run) -> Result<Response, ApiError> {
+    let mut out = Documents::body();
     loop {
-        match poll_fn(|context| run.poll_step(context)).await {
-            Step::Text(piece) => text.push_str(&piece),
-            Step::Finished(reason, usage) => {
-                let body = E::whole(head, &text, reason, usage).map_err(|_| ApiError::EngineFailed)?;
-                let mut response = Response::new(bytes::Bytes::from(body).into());
+        let progress = poll_fn(|context| run.poll_write(&mut answer, &mut out, context)).await;
+        match progress.map_err(|_| ApiError::EngineFailed)? {
+            Progress::Running => {}
+            Progress::Ended => {
+                let mut response = Response::new(bytes::Bytes::from(out.take()).into());
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 return Ok(response);
             }
-            Step::Failed(error) => return Err(error),
-            Step::Gone => return Err(ApiError::EngineFailed),
+            Progress::Failed(error) => return Err(error),
+            Progress::Gone => return Err(ApiError::EngineFailed),
         }
     }
 }

@@ -1,22 +1,29 @@
 //! OpenAI's HTTP API: one typed file per endpoint over one shared path.
 //!
 //! ```text
-//! body ─► Fields ─► chat | completions ─► Ask ─► tokens ─► ChatEngine::submit ─► Generation ─► whole | stream ─► Wire shapes
+//! Visit ─► Fields ─► chat | completions ─► Ask ─► places ─► tokens ─► Generations ─► Run ─► Answer (whole | stream) ─► bytes
 //! ```
 //!
 //! A known parameter is honoured or refused with a 400 that names it ([`parameters`]); an unknown one is listed in the
 //! response header `x-sparkherd-ignored`. Prompts and answers appear in no error and no log (I15).
 
+mod answer;
 mod ask;
 mod chat;
 mod completions;
+#[cfg(test)]
+mod document_tests;
 mod error;
 mod fields;
 mod generate;
-mod messages;
+mod ignored;
+mod logprobs;
 mod models;
 mod parameters;
+mod run;
 mod stream;
+mod tokens;
+mod visit;
 mod wire;
 
 pub use error::{ApiError, PromptSize};
@@ -25,3 +32,6 @@ pub(crate) use chat::Chat;
 pub(crate) use completions::Completions;
 pub(crate) use generate::generate;
 pub(crate) use models::{list, show};
+pub(crate) use parameters::CallerWishes;
+pub(crate) use tokens::{detokenize, tokenize};
+pub(crate) use visit::Incoming;

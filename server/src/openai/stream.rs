@@ -3,7 +3,6 @@
 //! An error the engine tells becomes an event, and the stream ends without `[DONE]`. An engine that is gone without a word
 //! breaks the body, so that hyper cuts the connection and no client takes half an answer for a whole one.
 
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,15 +14,13 @@ use tokio::time::{Instant, Sleep, sleep};
 use warp::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
-use super::ask::Endpoint;
-use super::generate::{Run, Step};
-use super::wire::{Head, Piece};
+use super::answer::{Answer, Documents};
+use super::run::{Progress, Run};
 
 /// Silence after which a comment is sent: clients give up after 30 s without a byte (Cline), proxies after 60 s, and
 /// writing is how a client that vanished without closing is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const COMMENT: &[u8] = b": waiting\n\n";
-const DONE: &[u8] = b"data: [DONE]\n\n";
 
 #[derive(Debug, Error)]
 pub(super) enum StreamError {
@@ -33,27 +30,27 @@ pub(super) enum StreamError {
     Event(#[from] serde_json::Error),
 }
 
-enum Progress {
+enum Phase {
     Opening,
     Running,
     Ended,
 }
 
-struct EventStream<E> {
-    head: Head,
+struct EventStream<A> {
+    answer: A,
+    out: Documents,
     run: Run,
-    progress: Progress,
+    phase: Phase,
     silence: Pin<Box<Sleep>>,
-    endpoint: PhantomData<fn() -> E>,
 }
 
-pub(super) fn event_stream<E: Endpoint>(head: Head, run: Run) -> Response {
-    let stream = EventStream::<E> {
-        head,
+pub(super) fn event_stream(answer: impl Answer + Unpin, run: Run) -> Response {
+    let stream = EventStream {
+        answer,
+        out: Documents::events(),
         run,
-        progress: Progress::Opening,
+        phase: Phase::Opening,
         silence: Box::pin(sleep(KEEP_ALIVE)),
-        endpoint: PhantomData,
     };
     let mut response = warp::reply::stream(stream).into_response();
     let headers = response.headers_mut();
@@ -64,50 +61,49 @@ pub(super) fn event_stream<E: Endpoint>(head: Head, run: Run) -> Response {
     response
 }
 
-impl<E: Endpoint> EventStream<E> {
-    fn event(&self, piece: &Piece<'_>) -> Result<Vec<u8>, StreamError> {
-        E::piece(&self.head, piece).map_or(Ok(Vec::new()), |json| Ok(framed(&json?)))
-    }
-
-    fn events(&self, step: Step) -> Result<Vec<u8>, StreamError> {
-        match step {
-            Step::Text(text) => self.event(&Piece::Text(&text)),
-            Step::Finished(reason, usage) => {
-                let mut events = self.event(&Piece::Closing(reason))?;
-                if self.head.include_usage {
-                    events.extend(self.event(&Piece::Usage(usage))?);
-                }
-                events.extend(DONE);
-                Ok(events)
+impl<A: Answer> EventStream<A> {
+    /// Writes what there is to say now. Ready: something was said, or it ended.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if matches!(self.phase, Phase::Opening) {
+            self.phase = Phase::Running;
+            self.answer.opening(&mut self.out)?;
+            if !self.out.is_empty() {
+                return Poll::Ready(Ok(()));
             }
-            Step::Failed(error) => Ok(framed(&serde_json::to_vec(&error.body())?)),
-            Step::Gone => Err(StreamError::EngineGone),
         }
+        let progress = std::task::ready!(self.run.poll_write(&mut self.answer, &mut self.out, context))?;
+        if !matches!(progress, Progress::Running) {
+            self.phase = Phase::Ended;
+        }
+        match progress {
+            Progress::Running => {}
+            Progress::Ended => self.out.done(),
+            Progress::Failed(error) => self.out.write_error(&error)?,
+            Progress::Gone => return Poll::Ready(Err(StreamError::EngineGone)),
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
-impl<E: Endpoint> Stream for EventStream<E> {
+impl<A: Answer + Unpin> Stream for EventStream<A> {
     type Item = Result<Bytes, StreamError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        match this.progress {
-            Progress::Ended => return Poll::Ready(None),
-            Progress::Opening => {
-                this.progress = Progress::Running;
-                let opening = this.event(&Piece::Opening);
-                if !opening.as_ref().is_ok_and(Vec::is_empty) {
-                    return Poll::Ready(Some(opening.map(Bytes::from)));
-                }
+        while !matches!(this.phase, Phase::Ended) {
+            let Poll::Ready(written) = this.poll_write(context) else { break };
+            if let Err(error) = written {
+                this.phase = Phase::Ended;
+                return Poll::Ready(Some(Err(error)));
             }
-            Progress::Running => {}
+            // A piece may be withheld and write nothing.
+            if !this.out.is_empty() {
+                this.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
+                return Poll::Ready(Some(Ok(this.out.take().into())));
+            }
         }
-        if let Poll::Ready(step) = this.run.poll_step(context) {
-            if !matches!(step, Step::Text(_)) {
-                this.progress = Progress::Ended;
-            }
-            this.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
-            return Poll::Ready(Some(this.events(step).map(Bytes::from)));
+        if matches!(this.phase, Phase::Ended) {
+            return Poll::Ready(None);
         }
         if this.silence.as_mut().poll(context).is_ready() {
             this.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
@@ -116,8 +112,4 @@ impl<E: Endpoint> Stream for EventStream<E> {
         }
         Poll::Pending
     }
-}
-
-fn framed(json: &[u8]) -> Vec<u8> {
-    [b"data: ", json, b"\n\n"].concat()
 }

@@ -3,31 +3,16 @@
 use serde::Serialize;
 use sparkherd_engine::{FinishReason, Usage};
 
-/// What every part of one answer repeats.
-#[derive(Clone, Debug)]
-pub(crate) struct Head {
-    pub(super) id: String,
-    /// Unix time of the request, seconds.
-    pub(super) created: u64,
-    pub(super) model: String,
-    /// Streams that asked for usage carry `"usage": null` until the last event.
-    pub(super) include_usage: bool,
-}
-
-/// What a stream says, in order: `Opening`, any number of `Text`, `Closing`, and `Usage` if asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Piece<'a> {
-    Opening,
-    Text(&'a str),
-    Closing(FinishReason),
-    Usage(Usage),
-}
-
 pub(super) const fn finish_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop | FinishReason::StopString | FinishReason::StopToken(_) => "stop",
         FinishReason::Length => "length",
     }
+}
+
+/// Choices are few.
+pub(super) fn index_u32(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -40,7 +25,7 @@ pub(super) struct WireUsage {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 struct PromptTokensDetails {
-    /// No prompt is kept between requests yet.
+    /// Tokens of the prompt that the prefix cache had.
     cached_tokens: u32,
 }
 
@@ -56,17 +41,10 @@ impl From<Usage> for WireUsage {
     }
 }
 
-/// `usage` of a stream's event: absent unless asked for, then null but in the last.
+/// `usage` of a stream's event, where it was asked for: null but in the last.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum ChunkUsage {
     Null,
     Known(WireUsage),
-}
-
-impl ChunkUsage {
-    pub(super) fn of(head: &Head, piece: &Piece<'_>) -> Option<Self> {
-        let usage = if let Piece::Usage(usage) = piece { Self::Known((*usage).into()) } else { Self::Null };
-        head.include_usage.then_some(usage)
-    }
 }

@@ -10,6 +10,10 @@ async fn a_chat_answer_has_openais_shape() {
             {"role": "developer", "content": "be brief", "name": "lab"},
             {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
             {"role": "assistant", "content": "", "refusal": null, "tool_calls": []},
+            {"role": "assistant", "content": null, "reasoning": "why", "tool_calls": [
+                {"id": "1", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}"}},
+            ]},
+            {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "a"}]},
         ]}))
         .await;
     assert_eq!(response.status(), 200);
@@ -29,7 +33,7 @@ async fn a_chat_answer_has_openais_shape() {
             "finish_reason": "stop",
         }],
         "usage": {
-            "prompt_tokens": "be brief".len() + "a\nb".len(),
+            "prompt_tokens": "be brief".len() + "ab".len() + "a".len(),
             "completion_tokens": 3,
             "total_tokens": 14,
             "prompt_tokens_details": {"cached_tokens": 0},
@@ -138,6 +142,8 @@ async fn metrics_have_our_names_and_vllms() {
         (format!("vllm:time_to_first_token_seconds_count{{{label}}}"), 2.0),
         (format!("vllm:inter_token_latency_seconds_count{{{label}}}"), 3.0),
         (format!("vllm:e2e_request_latency_seconds_count{{{label}}}"), 2.0),
+        (format!("vllm:request_prompt_tokens_sum{{{label}}}"), 4.0),
+        (format!("vllm:request_generation_tokens_sum{{{label}}}"), 5.0),
     ] {
         assert!((server.metric(&series).await - value).abs() < f64::EPSILON, "{series} is not {value}");
     }

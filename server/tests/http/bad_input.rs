@@ -1,111 +1,150 @@
-use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::harness::{KEY, MODEL, Server, audience};
+use crate::harness::{KEY, MODEL, Server, audience, refusal, refused};
 
-/// Checks the error's shape and returns it as (status, code, param).
-async fn refusal(response: Response) -> (u16, String, Option<String>) {
-    let status = response.status().as_u16();
-    let body: Value = response.json().await.unwrap();
-    let error = body["error"].as_object().unwrap_or_else(|| panic!("no error in {body}"));
-    assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
-    assert_eq!(error.keys().collect::<Vec<_>>(), ["code", "message", "param", "type"], "{body}");
-    assert!(!error["message"].as_str().unwrap().is_empty());
-    let kind = if status < 500 { "invalid_request_error" } else { "server_error" };
-    assert_eq!(error["type"], kind, "{body}");
-    (status, error["code"].as_str().unwrap().to_owned(), error["param"].as_str().map(str::to_owned))
-}
-
-fn refused(status: u16, code: &str, param: Option<&str>) -> (u16, String, Option<String>) {
-    (status, code.to_owned(), param.map(str::to_owned))
+/// Each of these changes to a good request is refused, by the name beside it.
+async fn assert_invalid(server: &Server, cases: impl IntoIterator<Item = (Value, &'static str)>) {
+    for (changes, param) in cases {
+        let context = changes.to_string();
+        let refusal = refusal(server.chat(changes).await).await;
+        assert_eq!(refusal, refused(400, "invalid_value", Some(param)), "{context}");
+    }
 }
 
 #[tokio::test]
-async fn wrong_values_name_their_parameter() {
+async fn wrong_conversations_name_their_place() {
     let server = Server::start("").await;
+    assert_invalid(
+        &server,
+        [
+            (json!({"messages": "hi"}), "messages"),
+            (json!({"messages": []}), "messages"),
+            (json!({"messages": ["hi"]}), "messages[0]"),
+            (json!({"messages": [{"role": 7, "content": "hi"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "king", "content": "hi"}]}), "messages[0].role"),
+            (json!({"messages": [{"role": "user", "content": 7}]}), "messages[0].content"),
+            (json!({"messages": [{"role": "user", "content": [7]}]}), "messages[0].content[0]"),
+            (json!({"reasoning_effort": "extreme"}), "reasoning_effort"),
+            (json!({"chat_template_kwargs": []}), "chat_template_kwargs"),
+            (json!({"chat_template_kwargs": {"a": "x".repeat(16 << 10)}}), "chat_template_kwargs"),
+            (json!({"add_generation_prompt": true, "continue_final_message": true}), "add_generation_prompt"),
+            (json!({"tools": {}, "tool_choice": "some"}), "tool_choice"),
+            (json!({"tools": [{"type": "function", "function": {"name": ""}}]}), "tools[0].function.name"),
+            (json!({"tools": [{"type": "function", "function": {"name": "a b"}}]}), "tools[0].function.name"),
+            (
+                json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": 1}}]}),
+                "tools[0].function.parameters",
+            ),
+            (json!({"tools": vec![json!({"type": "function", "function": {"name": "f"}}); 129]}), "tools"),
+            (json!({"tool_choice": "required"}), "tool_choice"),
+            (
+                json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+                "tool_choice.function.name",
+            ),
+            (json!({"messages": [{"role": "assistant", "tool_calls": [7]}]}), "messages[0].tool_calls[0]"),
+        ],
+    )
+    .await;
     let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
-    let deep: Box<serde_json::value::RawValue> = serde_json::from_str(&deep).unwrap();
-    for (changes, param) in [
-        (json!({"messages": "hi"}), "messages"),
-        (json!({"messages": []}), "messages"),
-        (json!({"messages": ["hi"]}), "messages[0]"),
-        (json!({"messages": [{"role": 7, "content": "hi"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "king", "content": "hi"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "user", "content": 7}]}), "messages[0].content"),
-        (json!({"messages": [{"role": "user", "content": [7]}]}), "messages[0].content[0]"),
-        (json!({"model": 7}), "model"),
-        (json!({"max_tokens": -1}), "max_tokens"),
-        (json!({"max_tokens": 0}), "max_tokens"),
-        (json!({"max_tokens": 1.5}), "max_tokens"),
-        (json!({"max_tokens": "9"}), "max_tokens"),
-        (json!({"max_tokens": 1e300}), "max_tokens"),
-        (json!({"max_completion_tokens": -9_000_000_000_i64}), "max_completion_tokens"),
-        (json!({"temperature": -0.1}), "temperature"),
-        (json!({"temperature": 2.1}), "temperature"),
-        (json!({"temperature": 1e300}), "temperature"),
-        (json!({"temperature": "hot"}), "temperature"),
-        (json!({"top_p": 0}), "top_p"),
-        (json!({"top_p": 1.5}), "top_p"),
-        (json!({"top_k": -2}), "top_k"),
-        (json!({"top_k": 0.5}), "top_k"),
-        (json!({"seed": 1.5}), "seed"),
-        (json!({"seed": 1e30}), "seed"),
-        (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
-        (json!({"stop": [""]}), "stop"),
-        (json!({"stop": "x".repeat(257)}), "stop"),
-        (json!({"stop": [7]}), "stop"),
-        (json!({"stream": "yes"}), "stream"),
-        (json!({"stream_options": {"include_usage": true}}), "stream_options"),
-        (json!({"stream": true, "stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
-        (json!({"stream": true, "stream_options": [1]}), "stream_options"),
-    ] {
-        let context = changes.to_string();
-        assert_eq!(
-            refusal(server.chat(changes).await).await,
-            refused(400, "invalid_value", Some(param)),
-            "{context}"
-        );
-    }
-    for prompt in [json!(7), json!(["a", "b"]), json!([[1], [2]]), json!([-1]), json!([1.5]), json!({})] {
-        let context = prompt.to_string();
-        let refusal = refusal(server.complete(json!({"prompt": prompt})).await).await;
-        assert_eq!(refusal, refused(400, "invalid_value", Some("prompt")), "{context}");
-    }
     let body = format!("{{\"model\": \"{MODEL}\", \"messages\": {deep}}}");
     let response = server.post("/v1/chat/completions").body(body).send().await.unwrap();
     assert_eq!(refusal(response).await, refused(400, "invalid_value", Some("messages[0]")));
 }
 
 #[tokio::test]
+async fn wrong_values_name_their_parameter() {
+    let server = Server::start("").await;
+    let biases: Value = (0..1025).map(|token| (token.to_string(), json!(1))).collect();
+    assert_invalid(
+        &server,
+        [
+            (json!({"model": 7}), "model"),
+            (json!({"max_tokens": -1}), "max_tokens"),
+            (json!({"max_tokens": 0}), "max_tokens"),
+            (json!({"max_tokens": 1.5}), "max_tokens"),
+            (json!({"max_tokens": "9"}), "max_tokens"),
+            (json!({"max_tokens": 1e300}), "max_tokens"),
+            (json!({"max_completion_tokens": -9_000_000_000_i64}), "max_completion_tokens"),
+            (json!({"temperature": -0.1}), "temperature"),
+            (json!({"temperature": 2.1}), "temperature"),
+            (json!({"temperature": 1e300}), "temperature"),
+            (json!({"temperature": "hot"}), "temperature"),
+            (json!({"top_p": 0}), "top_p"),
+            (json!({"top_p": 1.5}), "top_p"),
+            (json!({"top_k": -2}), "top_k"),
+            (json!({"top_k": 0.5}), "top_k"),
+            (json!({"seed": 1.5}), "seed"),
+            (json!({"seed": 1e30}), "seed"),
+            (json!({"n": 0}), "n"),
+            (json!({"n": 9}), "n"),
+            (json!({"min_p": 1.5}), "min_p"),
+            (json!({"repetition_penalty": 0}), "repetition_penalty"),
+            (json!({"repetition_penalty": 2.5}), "repetition_penalty"),
+            (json!({"presence_penalty": -2.5}), "presence_penalty"),
+            (json!({"frequency_penalty": 2.5}), "frequency_penalty"),
+            (json!({"logit_bias": {"a": 1}}), "logit_bias"),
+            (json!({"logit_bias": {"1": 101}}), "logit_bias"),
+            (json!({"logit_bias": {"4000000000": 1}}), "logit_bias"),
+            (json!({"logit_bias": biases}), "logit_bias"),
+            (json!({"stop_token_ids": [-1]}), "stop_token_ids"),
+            (json!({"stop_token_ids": [4_000_000_000_u32]}), "stop_token_ids"),
+            (json!({"stop_token_ids": vec![1; 129]}), "stop_token_ids"),
+            (json!({"min_tokens": 5, "max_tokens": 4}), "min_tokens"),
+            (json!({"ignore_eos": 1}), "ignore_eos"),
+            (json!({"logprobs": 1}), "logprobs"),
+            (json!({"top_logprobs": 1}), "top_logprobs"),
+            (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
+            (json!({"service_tier": "gold"}), "service_tier"),
+            (json!({"priority": "high"}), "priority"),
+            (json!({"user": 7}), "user"),
+            (json!({"user": "x".repeat(1025)}), "user"),
+            (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
+            (json!({"stop": [""]}), "stop"),
+            (json!({"stop": "x".repeat(257)}), "stop"),
+            (json!({"stop": [7]}), "stop"),
+            (json!({"stream": "yes"}), "stream"),
+            (json!({"stream_options": {"include_usage": true}}), "stream_options"),
+            (json!({"stream": true, "stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+            (json!({"stream": true, "stream_options": [1]}), "stream_options"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_completions_name_their_parameter() {
+    let server = Server::start("").await;
+    let (deep_list, many) = (json!([[[1]]]), json!(vec!["a"; 65]));
+    for prompt in [json!(7), json!(["a", 1]), deep_list, many, json!([-1]), json!([1.5]), json!({})] {
+        let context = prompt.to_string();
+        let refusal = refusal(server.complete(json!({"prompt": prompt})).await).await;
+        assert_eq!(refusal, refused(400, "invalid_value", Some("prompt")), "{context}");
+    }
+    for (changes, param) in [(json!({"max_tokens": 0}), "max_tokens"), (json!({"logprobs": 21}), "logprobs")]
+    {
+        let refusal = refusal(server.complete(changes).await).await;
+        assert_eq!(refusal, refused(400, "invalid_value", Some(param)));
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_offered_is_refused_by_name_and_its_neutral_value_is_taken() {
     let server = Server::start("").await;
-    let tool = json!([{"type": "function", "function": {"name": "f"}}]);
     for (param, refused_value, neutral) in [
-        ("n", json!(2), json!(1)),
-        ("tools", tool.clone(), json!([])),
-        ("tool_choice", json!("required"), json!("auto")),
         ("response_format", json!({"type": "json_object"}), json!({"type": "text"})),
-        ("logprobs", json!(true), json!(false)),
-        ("top_logprobs", json!(3), json!(0)),
-        ("presence_penalty", json!(0.5), json!(0)),
-        ("frequency_penalty", json!(-0.5), json!(0.0)),
-        ("repetition_penalty", json!(1.1), json!(1.0)),
-        ("logit_bias", json!({"5": 1}), json!({})),
-        ("min_p", json!(0.1), json!(0)),
-        ("min_tokens", json!(4), json!(0)),
-        ("ignore_eos", json!(true), json!(false)),
-        ("stop_token_ids", json!([2]), json!([])),
         ("structured_outputs", json!({"json": {}}), json!(null)),
-        ("chat_template_kwargs", json!({"enable_thinking": false}), json!({})),
-        ("reasoning_effort", json!("high"), json!("none")),
-        ("store", json!(true), json!(false)),
-        ("service_tier", json!("flex"), json!("auto")),
         ("modalities", json!(["text", "audio"]), json!(["text"])),
         ("audio", json!({"voice": "ash"}), json!(null)),
         ("functions", json!([{"name": "f"}]), json!([])),
+        ("function_call", json!("auto"), json!("none")),
         ("best_of", json!(2), json!(1)),
         ("echo", json!(true), json!(false)),
         ("suffix", json!("end"), json!("")),
+        ("prompt_logprobs", json!(0), json!(null)),
+        ("use_beam_search", json!(true), json!(false)),
+        ("bad_words", json!(["x"]), json!([])),
+        ("verbosity", json!("high"), json!("medium")),
+        ("chat_template", json!("{{ messages }}"), json!(null)),
     ] {
         let refusal = refusal(server.chat(json!({ param: refused_value })).await).await;
         assert_eq!(refusal, refused(400, "unsupported_parameter", Some(param)));
@@ -116,10 +155,12 @@ async fn what_is_not_offered_is_refused_by_name_and_its_neutral_value_is_taken()
             "{param}"
         );
     }
-    assert_eq!(server.chat(json!({"tools": tool, "tool_choice": "none"})).await.status(), 200);
+    let stream = json!({"stream": true, "stream_options": {"continuous_usage_stats": true}});
+    let param = Some("stream_options.continuous_usage_stats");
+    assert_eq!(refusal(server.chat(stream).await).await, refused(400, "unsupported_parameter", param));
     for (message, param) in [
-        (json!({"role": "tool", "content": "42", "tool_call_id": "x"}), "messages[0].role"),
-        (json!({"role": "assistant", "content": "", "tool_calls": [{}]}), "messages[0].tool_calls"),
+        (json!({"role": "function", "name": "f", "content": "42"}), "messages[0].role"),
+        (json!({"role": "assistant", "content": "", "function_call": {}}), "messages[0].function_call"),
         (
             json!({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}),
             "messages[0].content[0].type",
@@ -188,7 +229,7 @@ async fn prompts_that_do_not_fit_say_so_in_numbers() {
 async fn keys_and_models() {
     let server = Server::start("").await;
     let request = |path: &str| server.client.post(format!("{}{path}", server.url)).body("{");
-    for path in ["/v1/chat/completions", "/v1/completions"] {
+    for path in ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"] {
         let missing = request(path).send().await.unwrap();
         assert_eq!(refusal(missing).await, refused(401, "invalid_api_key", None));
         let wrong = request(path).bearer_auth("sk-spark-other").send().await.unwrap();
@@ -216,16 +257,18 @@ async fn keys_and_models() {
 #[tokio::test]
 async fn unknown_paths_and_wrong_methods() {
     let server = Server::start("").await;
-    for path in ["/", "/v1", "/v1/embeddings", "/v1/chat/completions/x", "/healthz/x", "/%00"] {
+    for path in ["/", "/v1", "/v1/images", "/v1/chat/completions/x", "/healthz/x", "/%00"] {
         let response = server.get(path).send().await.unwrap();
         assert_eq!(refusal(response).await, refused(404, "unknown_url", None), "{path}");
     }
-    for (path, allowed) in [("/v1/chat/completions", "POST"), ("/v1/completions", "POST")] {
+    for (path, allowed) in
+        [("/v1/chat/completions", "POST"), ("/v1/completions", "POST"), ("/tokenize", "POST")]
+    {
         let response = server.get(path).send().await.unwrap();
         assert_eq!(response.headers()["allow"], allowed);
         assert_eq!(refusal(response).await, refused(405, "method_not_supported", None), "{path}");
     }
-    for path in ["/v1/models", "/v1/models/coder", "/healthz", "/metrics", "/version"] {
+    for path in ["/v1/models", "/v1/models/coder", "/healthz", "/metrics", "/version", "/openapi.json"] {
         let response = server.post(path).send().await.unwrap();
         assert_eq!(response.headers()["allow"], "GET");
         assert_eq!(refusal(response).await, refused(405, "method_not_supported", None), "{path}");

@@ -129,3 +129,25 @@ pub(crate) async fn events(mut response: Response) -> (Vec<String>, bool) {
         text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap().to_owned());
     (payloads.collect(), complete)
 }
+
+/// Checks the error's shape and returns it as (status, code, param).
+pub(crate) async fn refusal(response: Response) -> (u16, String, Option<String>) {
+    let status = response.status().as_u16();
+    let body: Value = response.json().await.unwrap();
+    let error = body["error"].as_object().unwrap_or_else(|| panic!("no error in {body}"));
+    assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+    let fields: std::collections::BTreeSet<&str> = error.keys().map(String::as_str).collect();
+    assert_eq!(fields, ["code", "message", "param", "type"].into(), "{body}");
+    assert!(!error["message"].as_str().unwrap().is_empty());
+    let kind = match status {
+        429 => "rate_limit_error",
+        500.. => "server_error",
+        _ => "invalid_request_error",
+    };
+    assert_eq!(error["type"], kind, "{body}");
+    (status, error["code"].as_str().unwrap().to_owned(), error["param"].as_str().map(str::to_owned))
+}
+
+pub(crate) fn refused(status: u16, code: &str, param: Option<&str>) -> (u16, String, Option<String>) {
+    (status, code.to_owned(), param.map(str::to_owned))
+}

@@ -4,6 +4,10 @@
 
 mod answers;
 mod bad_input;
+mod fuzz;
 mod harness;
 mod life;
+mod parameters;
 mod streams;
+mod tokens;
+mod tools;

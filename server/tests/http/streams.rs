@@ -124,6 +124,7 @@ async fn a_full_queue_says_when_to_try_again() {
         assert!(streams.len() < 200, "the queue has an end");
     };
     assert_eq!(refused.status(), 503);
+    // The engine's second, and up to half of one more.
     assert_eq!(refused.headers()["retry-after"], "2");
     let body: Value = refused.json().await.unwrap();
     assert_eq!(

@@ -5,6 +5,7 @@
 Asserts what holds for any model, so it runs against a fake engine and a real one alike. Exits 0 if all of it holds.
 """
 
+import json
 import sys
 
 import openai
@@ -75,6 +76,58 @@ def completions(client, model):
     assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason, chunks
 
 
+def several(client, model):
+    """Choices side by side, whole and streamed."""
+    ask = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "n": 2}
+    whole = client.chat.completions.create(**ask)
+    assert [choice.index for choice in whole.choices] == [0, 1], whole
+    assert whole.usage.completion_tokens <= 8, whole
+    chunks = list(client.chat.completions.create(stream=True, **ask))
+    assert {choice.index for chunk in chunks for choice in chunk.choices} == {0, 1}, chunks
+    ended = [choice.index for chunk in chunks for choice in chunk.choices if choice.finish_reason]
+    assert sorted(ended) == [0, 1], chunks
+
+
+def logprobs(client, model):
+    """The tokens' bytes together are the text."""
+    ask = {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "temperature": 0}
+    whole = client.chat.completions.create(logprobs=True, top_logprobs=2, **ask).choices[0]
+    tokens = whole.logprobs.content
+    assert 0 < len(tokens) <= 4, whole
+    for token in tokens:
+        assert token.logprob <= 0 and len(token.top_logprobs) <= 2, token
+        likeliest = [top.logprob for top in token.top_logprobs]
+        assert likeliest == sorted(likeliest, reverse=True), token
+    text = b"".join(bytes(token.bytes) for token in tokens).decode(errors="replace")
+    thoughts = getattr(whole.message, "reasoning", None)
+    assert thoughts or text.startswith(whole.message.content.rstrip("\ufffd")), (text, whole)
+    chunks = client.chat.completions.create(logprobs=True, top_logprobs=2, stream=True, **ask)
+    streamed = [token for chunk in chunks if chunk.choices[0].logprobs for token in chunk.choices[0].logprobs.content]
+    assert [token.token for token in streamed] == [token.token for token in tokens], streamed
+    echoed = client.completions.create(model=model, prompt="Hello there", max_tokens=1, logprobs=1, echo=True)
+    judged = echoed.choices[0].logprobs
+    assert judged.token_logprobs[0] is None and all(value <= 0 for value in judged.token_logprobs[1:]), judged
+    assert echoed.choices[0].text.startswith("Hello there"), echoed
+    assert len(judged.tokens) == len(judged.text_offset) == len(judged.top_logprobs), judged
+
+
+def tools(client, model):
+    """A tool may be called or not; what is called is one of the tools, with arguments that parse."""
+    tool = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
+    conversation = [{"role": "user", "content": "What is the weather in Paris?"}]
+    ask = {"model": model, "max_tokens": 32, "tools": [{"type": "function", "function": tool}]}
+    answer = client.chat.completions.create(messages=conversation, **ask)
+    for call in answer.choices[0].message.tool_calls or []:
+        assert call.function.name == "weather" and isinstance(json.loads(call.function.arguments), dict), answer
+    past = {"id": "abcdefghi", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    conversation += [
+        {"role": "assistant", "content": None, "tool_calls": [past]},
+        {"role": "tool", "tool_call_id": "abcdefghi", "content": "sunny"},
+    ]
+    answer = client.chat.completions.create(messages=conversation, **ask)
+    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls"), answer
+
+
 def models(client, model):
     assert model in [entry.id for entry in client.models.list()]
     assert client.models.retrieve(model).id == model
@@ -87,11 +140,11 @@ def errors(client, base_url, model):
 
     unknown = raises(openai.NotFoundError, ask(model="no-such-model"))
     assert unknown.code == "model_not_found" and unknown.param == "model", unknown
-    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    functions = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     for param, call in (
-        ("n", ask(n=2)),
+        ("n", ask(n=9)),
         ("temperature", ask(temperature=3)),
-        ("tools", ask(tools=tools)),
+        ("tool_choice", ask(tools=functions, tool_choice="sometimes")),
         ("response_format", ask(response_format={"type": "json_object"})),
         ("messages", ask(messages=[])),
     ):
@@ -114,6 +167,9 @@ def main():
     chat_stream(client, model, whole)
     chat_accumulated(client, model, whole)
     completions(client, model)
+    several(client, model)
+    logprobs(client, model)
+    tools(client, model)
     models(client, model)
     errors(client, base_url, model)
     print(f"openai-python {openai.__version__}: all as it should be")

@@ -1,4 +1,4 @@
-/// SplitMix64 (Steele, Lea, Flood 2014): small, seeded, and far better than a load generator needs.
+/// `SplitMix64` (Steele, Lea, Flood 2014): small, seeded, and far better than a load generator needs.
 #[derive(Clone, Debug)]
 pub(super) struct Random(u64);
 

@@ -85,7 +85,7 @@ impl Report {
             inter_token_ms: Percentiles::of(answers.iter().flat_map(|answer| answer.gaps.iter().copied())),
             time_per_output_token_ms: Percentiles::of(answers.iter().filter_map(|answer| {
                 let tokens = answer.completion_tokens.checked_sub(1).filter(|tokens| *tokens > 0)?;
-                Some((answer.whole - answer.first) / tokens)
+                Some(answer.whole.saturating_sub(answer.first) / tokens)
             })),
             end_to_end_ms: Percentiles::of(answers.iter().map(|answer| answer.whole)),
         }
@@ -164,12 +164,18 @@ mod tests {
         let report = Report::new(&timings, Duration::from_secs(2));
         assert_eq!((report.completed, report.failed, report.failures["status 503"]), (2, 2, 2));
         assert_eq!((report.prompt_tokens, report.cached_tokens, report.output_tokens), (10, 2, 12));
-        assert_eq!((report.requests_per_second, report.output_tokens_per_second), (1.0, 6.0));
-        assert_eq!(report.total_tokens_per_second, 11.0);
-        assert_eq!((report.time_to_first_token_ms.p50, report.time_to_first_token_ms.max), (100.0, 300.0));
-        assert_eq!(report.inter_token_ms.mean, 20.0);
-        // An answer of one token has no time between tokens.
-        assert_eq!(report.time_per_output_token_ms.max, 10.0);
+        for (value, expected) in [
+            (report.requests_per_second, 1.0),
+            (report.output_tokens_per_second, 6.0),
+            (report.total_tokens_per_second, 11.0),
+            (report.time_to_first_token_ms.p50, 100.0),
+            (report.time_to_first_token_ms.max, 300.0),
+            (report.inter_token_ms.mean, 20.0),
+            // An answer of one token has no time between tokens.
+            (report.time_per_output_token_ms.max, 10.0),
+        ] {
+            assert!((value - expected).abs() < 1e-9, "{value} is not {expected}");
+        }
         assert!(report.table().unwrap().contains("2 x status 503"));
     }
 }

@@ -134,7 +134,7 @@ impl Target {
                         Some(previous) => answer.gaps.push(now - previous),
                     },
                     Event::Usage { prompt_tokens, completion_tokens, cached_tokens } => {
-                        answer = Answer { prompt_tokens, completion_tokens, cached_tokens, ..answer };
+                        answer = Answer { prompt_tokens, cached_tokens, completion_tokens, ..answer };
                     }
                     Event::Failed => return Err("an error within the answer".to_owned()),
                     Event::Done => done = true,

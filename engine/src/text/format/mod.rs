@@ -79,6 +79,16 @@ impl ChatFormat {
         Self { tools, reasoning, template_knows_tools }
     }
 
+    /// Qwen3's, with plain text for markers: what an engine without a tokenizer speaks.
+    pub fn hermes() -> Self {
+        let marker = |text| Marker { text, special: None };
+        Self {
+            tools: ToolMarkers::Hermes { open: marker("<tool_call>"), close: marker("</tool_call>") },
+            reasoning: Some(ReasoningMarkers { open: marker("<think>"), close: marker("</think>") }),
+            template_knows_tools: true,
+        }
+    }
+
     pub fn dialect(&self) -> ToolDialect {
         match self.tools {
             ToolMarkers::Hermes { .. } => ToolDialect::Hermes,

@@ -1,0 +1,143 @@
+//! Who asks: what one client's requests are counted and queued under.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+use sparkherd_engine::{Caller, ClientKey};
+use warp::http::HeaderMap;
+
+use crate::access::KeyHash;
+use crate::openai::CallerWishes;
+
+/// Open WebUI asks for all of its users with one key, and says here for whom. Its order: the steadiest first.
+const USER_HEADERS: [&str; 2] = ["x-openwebui-user-id", "x-openwebui-user-email"];
+
+/// The address a connection comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// What is known of who sent a request, apart from what its body says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker<'a> {
+    /// Hash of the key that opened the door; none where no key is needed, since anybody can make one up.
+    pub(crate) key: Option<&'a KeyHash>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) peer: Option<Peer>,
+}
+
+/// Names become salted hashes: equal names are equal clients of this engine, and nobody learns a name from the hash (I15).
+#[derive(Clone, Debug)]
+pub(crate) struct ClientHasher {
+    salt: [u8; 32],
+}
+
+impl ClientHasher {
+    pub(crate) fn new(seed: u64, incarnation: &str) -> Self {
+        let salt = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(incarnation);
+        Self { salt: salt.finalize().into() }
+    }
+
+    /// Under what a request is queued. The first that is known counts: key, Open WebUI's user, `user`, address.
+    ///
+    /// Prompts are shared in the prefix cache among requests of one key and one `cache_salt` only: how fast an answer begins
+    /// would else tell what others have asked.
+    pub(crate) fn caller(&self, asker: &Asker<'_>, wishes: &CallerWishes) -> Caller {
+        let Asker { key, headers, peer } = *asker;
+        let CallerWishes { user, cache_salt, priority } = wishes;
+        let header = USER_HEADERS.iter().find_map(|name| headers.get(*name));
+        let client = if let Some(key) = key {
+            self.hash("key", key)
+        } else if let Some(user) = header {
+            self.hash("header", user.as_bytes())
+        } else if let Some(user) = user {
+            self.hash("user", user.as_bytes())
+        } else {
+            peer.map_or(0, |Peer(address)| self.hash("peer", address.to_string().as_bytes()))
+        };
+        let tenant = key.map_or(0, |key| self.hash("tenant", key));
+        let salt = cache_salt.as_ref().map_or(0, |salt| self.hash("salt", salt.as_bytes()));
+        let cache_salt = if salt == 0 {
+            tenant
+        } else {
+            self.hash("both", &[tenant.to_le_bytes(), salt.to_le_bytes()].concat())
+        };
+        Caller { client: ClientKey(client), priority: *priority, cache_salt }
+    }
+
+    fn hash(&self, kind: &str, name: &[u8]) -> u64 {
+        let digest =
+            Sha256::new().chain_update(self.salt).chain_update(kind).chain_update([0]).chain_update(name);
+        digest.finalize().iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn caller(
+        key: Option<&KeyHash>,
+        header: Option<&str>,
+        user: Option<&str>,
+        peer: u8,
+        salt: Option<&str>,
+    ) -> Caller {
+        let headers = header
+            .map(|value| (warp::http::HeaderName::from_static(USER_HEADERS[0]), value.parse().unwrap()));
+        let headers = HeaderMap::from_iter(headers);
+        let peer = Some(Peer(Ipv4Addr::new(127, 0, 0, peer).into()));
+        let wishes = CallerWishes {
+            user: user.map(str::to_owned),
+            cache_salt: salt.map(str::to_owned),
+            ..CallerWishes::default()
+        };
+        ClientHasher::new(1, "test").caller(&Asker { key, headers: &headers, peer }, &wishes)
+    }
+
+    #[test]
+    fn the_first_that_is_known_counts() {
+        let (one, other) = ([1; 32], [2; 32]);
+        let key = caller(Some(&one), Some("a"), Some("b"), 1, None);
+        assert_eq!(
+            key,
+            caller(Some(&one), Some("x"), Some("y"), 2, None),
+            "users of one key share its place"
+        );
+        assert_ne!(key.client, caller(Some(&other), Some("a"), Some("b"), 1, None).client);
+        let header = caller(None, Some("a"), Some("b"), 1, None);
+        assert_eq!(header, caller(None, Some("a"), Some("y"), 2, None));
+        assert_ne!(header.client, caller(None, None, Some("a"), 1, None).client, "a user is no header");
+        let user = caller(None, None, Some("b"), 1, None);
+        assert_eq!(user, caller(None, None, Some("b"), 2, None));
+        assert_ne!(user.client, caller(None, None, None, 1, None).client);
+        assert_ne!(caller(None, None, None, 1, None).client, caller(None, None, None, 2, None).client);
+    }
+
+    #[test]
+    fn prompts_are_shared_within_a_key_and_a_salt() {
+        let (one, other) = ([1; 32], [2; 32]);
+        let salt = |key, salt| caller(key, None, None, 1, salt).cache_salt;
+        assert_eq!(salt(None, None), 0);
+        assert_eq!(salt(Some(&one), None), salt(Some(&one), None));
+        let all = [
+            salt(None, None),
+            salt(Some(&one), None),
+            salt(Some(&other), None),
+            salt(None, Some("s")),
+            salt(Some(&one), Some("s")),
+        ];
+        let distinct: std::collections::BTreeSet<u64> = all.into_iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn hashes_differ_between_engines() {
+        let headers = HeaderMap::new();
+        let asker = Asker { key: Some(&[7; 32]), headers: &headers, peer: None };
+        let of = |hasher: ClientHasher| hasher.caller(&asker, &CallerWishes::default()).client;
+        assert_ne!(of(ClientHasher::new(1, "a")), of(ClientHasher::new(1, "b")));
+        assert_ne!(of(ClientHasher::new(1, "a")), of(ClientHasher::new(2, "a")));
+    }
+}

@@ -1,0 +1,215 @@
+//! The generations of one request, with their book-keeping.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use sparkherd_engine::{
+    FinishReason, Generation, GenerationError, GenerationEvent, Piece, TimeoutPhase, TokenLogprob, Usage,
+};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::ApiError;
+use super::answer::{Answer, Documents};
+use super::ask::total_usage;
+use crate::metrics::Outcome;
+use crate::phase::ActiveRequest;
+use crate::service::Service;
+
+/// What one choice says next.
+#[derive(Debug)]
+enum Step {
+    Prompt(Vec<TokenLogprob>),
+    Piece(Piece),
+    Finished(FinishReason, Usage),
+    Failed(ApiError),
+    /// The engine is gone and has not even said so.
+    Gone,
+}
+
+/// How far a request has come.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Something may have been written, and more will come.
+    Running,
+    /// All choices are written to their end.
+    Ended,
+    Failed(ApiError),
+    Gone,
+}
+
+/// All choices of a request. Whatever way each ends, metrics and health hear of it once (I19).
+pub(super) struct Run {
+    choices: Vec<Choice>,
+    /// Choices of each prompt.
+    choices_each: usize,
+    /// Whether sampled tokens are none of the answer.
+    only_echo: bool,
+    aborting: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    _active: ActiveRequest,
+}
+
+struct Choice {
+    /// Gone once the choice has ended.
+    events: Option<mpsc::Receiver<GenerationEvent>>,
+    usage: Usage,
+    record: Record,
+}
+
+struct Record {
+    service: Arc<Service>,
+    started: Instant,
+    last_piece: Option<Instant>,
+    usage: Usage,
+    outcome: Outcome,
+}
+
+impl Run {
+    pub(super) fn new(
+        generations: Vec<Generation>,
+        choices_each: usize,
+        only_echo: bool,
+        service: &Arc<Service>,
+        active: ActiveRequest,
+        started: Instant,
+    ) -> Self {
+        let choices = generations.into_iter().map(|generation| {
+            let usage = Usage { prompt_tokens: generation.prompt_tokens, ..Usage::default() };
+            // What nobody waits to see finished was aborted.
+            let record = Record {
+                service: Arc::clone(service),
+                started,
+                last_piece: None,
+                usage,
+                outcome: Outcome::Abort,
+            };
+            Choice { events: Some(generation.events), usage, record }
+        });
+        Self {
+            choices: choices.collect(),
+            choices_each,
+            only_echo,
+            aborting: Box::pin(service.lifecycle().aborting()),
+            _active: active,
+        }
+    }
+
+    /// Writes all that the choices have said so far. Not to be polled again after anything but `Running`.
+    pub(super) fn poll_write(
+        &mut self,
+        answer: &mut impl Answer,
+        out: &mut Documents,
+        context: &mut Context<'_>,
+    ) -> Poll<serde_json::Result<Progress>> {
+        let mut wrote = false;
+        for index in 0..self.choices.len() {
+            let Some(choice) = self.choices.get_mut(index) else { break };
+            while let Poll::Ready(step) = choice.poll_step(context) {
+                wrote = true;
+                let written = match step {
+                    Step::Prompt(tokens) => answer.prompt(index, tokens, out),
+                    Step::Piece(piece) => answer.piece(index, piece, out),
+                    Step::Finished(reason, usage) => {
+                        choice.events = None;
+                        choice.usage = usage;
+                        answer.closing(index, reason, out)
+                    }
+                    Step::Failed(error) => return Poll::Ready(Ok(Progress::Failed(error))),
+                    Step::Gone => return Poll::Ready(Ok(Progress::Gone)),
+                };
+                if let Err(error) = written {
+                    return Poll::Ready(Err(error));
+                }
+                if choice.events.is_none() {
+                    break;
+                }
+            }
+        }
+        if self.choices.iter().all(|choice| choice.events.is_none()) {
+            return Poll::Ready(answer.end(self.usage(), out).map(|()| Progress::Ended));
+        }
+        if wrote {
+            return Poll::Ready(Ok(Progress::Running));
+        }
+        self.aborting.as_mut().poll(context).map(|()| Ok(Progress::Failed(ApiError::Draining)))
+    }
+
+    fn usage(&self) -> Usage {
+        let usages: Vec<Usage> = self.choices.iter().map(|choice| choice.usage).collect();
+        let total = total_usage(&usages, self.choices_each);
+        if self.only_echo { Usage { completion_tokens: 0, ..total } } else { total }
+    }
+}
+
+impl Choice {
+    /// Pending for good once the choice has ended.
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+        let Some(events) = &mut self.events else { return Poll::Pending };
+        events.poll_recv(context).map(|event| self.record.note(event))
+    }
+}
+
+impl Record {
+    fn note(&mut self, event: Option<GenerationEvent>) -> Step {
+        match event {
+            Some(GenerationEvent::Prompt(tokens)) => Step::Prompt(tokens),
+            Some(GenerationEvent::Text(piece)) => {
+                self.note_piece();
+                Step::Piece(piece)
+            }
+            Some(GenerationEvent::Finished { reason, usage }) => {
+                self.service.health().note_token();
+                self.usage = usage;
+                self.outcome = match reason {
+                    FinishReason::Stop | FinishReason::StopString | FinishReason::StopToken(_) => {
+                        Outcome::Stop
+                    }
+                    FinishReason::Length => Outcome::Length,
+                };
+                Step::Finished(reason, usage)
+            }
+            Some(GenerationEvent::Failed(error)) => self.note_error(&error),
+            None => {
+                self.note_failure();
+                Step::Gone
+            }
+        }
+    }
+
+    fn note_piece(&mut self) {
+        self.service.health().note_token();
+        match self.last_piece.replace(Instant::now()) {
+            None => self.service.metrics().first_token(self.started),
+            Some(previous) => self.service.metrics().inter_token(previous),
+        }
+    }
+
+    fn note_error(&mut self, error: &GenerationError) -> Step {
+        Step::Failed(match *error {
+            GenerationError::Draining => ApiError::Draining,
+            GenerationError::SlowReader { .. } => ApiError::SlowReader,
+            GenerationError::TimedOut { phase: TimeoutPhase::Queue, limit } => {
+                ApiError::QueueTimeout { seconds: limit.as_secs() }
+            }
+            GenerationError::TimedOut { phase: TimeoutPhase::FirstToken | TimeoutPhase::Total, limit } => {
+                ApiError::GenerationTimeout { seconds: limit.as_secs() }
+            }
+            GenerationError::Engine(_) => {
+                self.note_failure();
+                ApiError::EngineFailed
+            }
+        })
+    }
+
+    fn note_failure(&mut self) {
+        self.service.health().note_failure();
+        self.outcome = Outcome::Error;
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.service.metrics().finish(self.outcome, self.started, self.usage);
+    }
+}

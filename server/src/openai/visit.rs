@@ -1,0 +1,114 @@
+//! What comes before every answer that costs something: door, body, place.
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use futures::Stream;
+use sparkherd_engine::{Caller, SubmitError};
+use tokio::time::Instant;
+use warp::http::HeaderMap;
+
+use super::{ApiError, CallerWishes, PromptSize};
+use crate::access::KeyHash;
+use crate::body::{Body, read_body};
+use crate::client::{Asker, Peer};
+use crate::engine::{Place, PromptError};
+use crate::phase::{ActiveRequest, Phase};
+use crate::service::Service;
+
+/// A request as it stands on the doorstep.
+#[derive(Debug)]
+pub(crate) struct Incoming<B> {
+    pub(crate) service: Arc<Service>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) peer: Option<Peer>,
+    pub(crate) body: B,
+}
+
+/// A request whose key was good and whose body has been read.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) service: Arc<Service>,
+    pub(super) active: ActiveRequest,
+    pub(super) started: Instant,
+    pub(super) body: Body,
+    headers: HeaderMap,
+    peer: Option<Peer>,
+    key: Option<KeyHash>,
+}
+
+impl Visit {
+    pub(super) async fn enter<C: Buf>(
+        incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
+    ) -> Result<Self, ApiError> {
+        let Incoming { service, headers, peer, body } = incoming;
+        // Counted before the phase is read, so that a drain either refuses this request or waits for it.
+        let active = service.lifecycle().enter();
+        let started = Instant::now();
+        let key = service.audience().admits(&headers)?;
+        if service.lifecycle().phase() >= Phase::Refusing {
+            return Err(ApiError::Draining);
+        }
+        let body = read_body(&headers, body, service.body_budget()).await?;
+        Ok(Self { service, active, started, body, headers, peer, key })
+    }
+
+    pub(super) fn check_model(&self, model: &str) -> Result<(), ApiError> {
+        if self.service.audience().serves(model) { Ok(()) } else { Err(ApiError::unknown_model(model)) }
+    }
+
+    pub(super) fn caller(&self, wishes: &CallerWishes) -> Caller {
+        let asker = Asker { key: self.key.as_ref(), headers: &self.headers, peer: self.peer };
+        self.service.clients().caller(&asker, wishes)
+    }
+
+    /// Takes a place for each of `count` sequences, or none.
+    pub(super) fn reserve(
+        &self,
+        wishes: &CallerWishes,
+        count: usize,
+    ) -> Result<Vec<Box<dyn Place>>, ApiError> {
+        let caller = self.caller(wishes);
+        let places = (0..count).map(|_| self.service.engine().reserve(&caller));
+        places.collect::<Result<_, _>>().map_err(|error| refused(&self.service, "prompt", &error))
+    }
+}
+
+/// What a client is told of a prompt that cannot be made tokens.
+pub(super) fn bad_prompt(service: &Service, param: &'static str, error: &PromptError) -> ApiError {
+    match error {
+        PromptError::Tokenizer(_) => ApiError::EngineFailed,
+        PromptError::TooLong { tokens } => ApiError::ContextLength {
+            param: Some(param),
+            prompt: PromptSize::MoreThanTokens(*tokens),
+            context: service.engine().info().context,
+        },
+        PromptError::NoChatTemplate | PromptError::Template(_) => {
+            ApiError::Prompt { param, detail: error.to_string() }
+        }
+    }
+}
+
+/// What a client is told of a request that the engine does not take. `param` holds the prompt.
+pub(super) fn refused(service: &Service, param: &'static str, error: &SubmitError) -> ApiError {
+    match *error {
+        SubmitError::PromptTooLong { prompt_tokens, context } => {
+            ApiError::ContextLength { param: Some(param), prompt: PromptSize::Tokens(prompt_tokens), context }
+        }
+        SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => {
+            ApiError::Prompt { param, detail: error.to_string() }
+        }
+        SubmitError::OutOfRange { name, allowed, .. } => {
+            ApiError::Invalid { param: name.to_owned(), expected: allowed.to_owned() }
+        }
+        SubmitError::QueueFull { waiting, retry_after } => {
+            ApiError::QueueFull { waiting, retry_after_seconds: service.retry_after_seconds(retry_after) }
+        }
+        SubmitError::ClientLimit { retry_after, .. } | SubmitError::ClientTokenLimit { retry_after, .. } => {
+            let retry_after_seconds = service.retry_after_seconds(retry_after);
+            ApiError::ClientLimit { detail: error.to_string(), retry_after_seconds }
+        }
+        SubmitError::Draining => ApiError::Draining,
+        SubmitError::Stopped => ApiError::EngineFailed,
+    }
+}
