@@ -12,6 +12,8 @@
 mod call_id;
 mod grammar;
 mod markers;
+#[cfg(test)]
+mod tests;
 mod tool;
 
 use tokenizers::Tokenizer;

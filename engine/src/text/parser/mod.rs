@@ -13,6 +13,8 @@
 
 mod call;
 mod deltas;
+#[cfg(test)]
+pub(super) mod formats;
 mod json_object;
 mod llama3;
 mod mistral;

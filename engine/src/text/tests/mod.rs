@@ -3,4 +3,4 @@ mod detokenizer;
 mod load;
 mod stop;
 mod transformers;
-mod vocabulary;
+pub(super) mod vocabulary;

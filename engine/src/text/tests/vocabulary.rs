@@ -17,7 +17,7 @@ fn added_token(id: usize, content: &str, special: bool) -> Value {
 }
 
 /// Byte-level BPE with a beginning-of-sequence token, as Llama 3 and Qwen have. `<think>` is added but not special.
-pub(super) fn byte_level() -> Value {
+pub(in crate::text) fn byte_level() -> Value {
     let printable = (0x21..=0x7E).chain(0xA1..=0xAC).chain(0xAE..=0xFF).chain(0x100..=0x143);
     let mut names: Vec<String> = printable.filter_map(char::from_u32).map(String::from).collect();
     assert_eq!(names.len(), 256);
@@ -51,7 +51,7 @@ pub(super) fn byte_level() -> Value {
 }
 
 /// SentencePiece's way, as Llama 2 has it: spaces are `▁`, unknown characters fall back to byte tokens.
-pub(super) fn pieces() -> Value {
+pub(in crate::text) fn pieces() -> Value {
     let mut names: Vec<String> =
         ["<unk>", "<s>", "</s>", "[TOOL_CALLS]", "[ARGS]", "[INST]"].map(String::from).into();
     names.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
@@ -81,7 +81,7 @@ pub(super) fn pieces() -> Value {
 
 /// [`pieces`], and the same with what newer conversions have in place of its normaliser: Mistral's pre-tokenizer, with a
 /// space in front of the text and without.
-pub(super) fn sentence_pieces() -> [Value; 3] {
+pub(in crate::text) fn sentence_pieces() -> [Value; 3] {
     let metaspace = |prepend: &str| {
         let mut tokenizer = pieces();
         tokenizer["normalizer"] = Value::Null;
@@ -95,21 +95,21 @@ pub(super) fn sentence_pieces() -> [Value; 3] {
     [pieces(), metaspace("first"), metaspace("never")]
 }
 
-pub(super) fn bytes(value: &Value) -> Vec<u8> {
+pub(in crate::text) fn bytes(value: &Value) -> Vec<u8> {
     serde_json::to_vec(value).unwrap()
 }
 
 /// A fixed moment for templates that write the date.
-pub(super) fn noon() -> jiff::Zoned {
+pub(in crate::text) fn noon() -> jiff::Zoned {
     "2026-08-22T12:00:00[UTC]".parse().unwrap()
 }
 
-pub(super) fn text(tokenizer: &Value) -> Text {
+pub(in crate::text) fn text(tokenizer: &Value) -> Text {
     Text::from_files(&TextFiles { tokenizer: bytes(tokenizer), ..TextFiles::default() }, noon).unwrap()
 }
 
 /// A byte-level text whose `tokenizer_config.json` has this chat template.
-pub(super) fn text_with_template(template: &Value) -> Result<Text, crate::TextError> {
+pub(in crate::text) fn text_with_template(template: &Value) -> Result<Text, crate::TextError> {
     let config = json!({"bos_token": BOS, "eos_token": {"content": EOS}, "chat_template": template});
     let files = TextFiles {
         tokenizer: bytes(&byte_level()),

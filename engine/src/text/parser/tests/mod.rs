@@ -2,49 +2,9 @@ mod answers;
 mod json_object;
 mod splits;
 
+pub(super) use super::formats::{hermes, llama, mistral};
 use super::{ArgumentDelivery, ChatDelta, ChatParser, ParserOptions};
-use crate::text::format::{ChatFormat, Marker, ReasoningMarkers, ReasoningStart, ToolMarkers};
-
-pub(super) fn text_marker(text: &'static str) -> Marker {
-    Marker { text, special: None }
-}
-
-pub(super) fn special_marker(text: &'static str) -> Marker {
-    Marker { text, special: Some(7) }
-}
-
-/// As Qwen 3's.
-pub(super) fn hermes() -> ChatFormat {
-    ChatFormat {
-        tools: ToolMarkers::Hermes { open: text_marker("<tool_call>"), close: text_marker("</tool_call>") },
-        reasoning: Some(ReasoningMarkers { open: text_marker("<think>"), close: text_marker("</think>") }),
-        template_knows_tools: true,
-    }
-}
-
-pub(super) fn llama() -> ChatFormat {
-    ChatFormat {
-        tools: ToolMarkers::Llama3Json { tag: special_marker("<|python_tag|>") },
-        reasoning: None,
-        template_knows_tools: true,
-    }
-}
-
-/// As Magistral's.
-pub(super) fn mistral() -> ChatFormat {
-    ChatFormat {
-        tools: ToolMarkers::Mistral {
-            calls: special_marker("[TOOL_CALLS]"),
-            id: special_marker("[CALL_ID]"),
-            arguments: Some(special_marker("[ARGS]")),
-        },
-        reasoning: Some(ReasoningMarkers {
-            open: special_marker("[THINK]"),
-            close: special_marker("[/THINK]"),
-        }),
-        template_knows_tools: true,
-    }
-}
+use crate::text::format::{ChatFormat, ReasoningStart};
 
 pub(super) fn options(start: ReasoningStart) -> ParserOptions {
     ParserOptions {
