@@ -66,7 +66,8 @@ impl ChatFormat {
         Some(lark.rules)
     }
 
-    /// A grammar of `answer`, a Lark expression, that applies once the thoughts are over. `None` if none come before it.
+    /// A grammar of `answer` that applies once the thoughts are over; `None` if none come before it. `answer` is a Lark
+    /// expression: `%json {…}`, `/…/`, `"a" | "b"`, or `%lark {…}` with a new line before the closing brace.
     pub fn after_reasoning(&self, answer: &str, start: ReasoningStart) -> Option<String> {
         let mut lark = Lark { rules: String::new() };
         let thought = lark.thought(self.reasoning, start, true);
