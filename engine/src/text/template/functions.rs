@@ -70,23 +70,3 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
     let value = serde_json::to_value(value).map_err(|error| bad(&error))?;
     json::dumps(&value, style).map(Value::from_safe_string).map_err(|error| bad(&error))
 }
-
-/// `{% generation %}` marks the parts a trainer learns from and means nothing here; it becomes a condition that holds, which
-/// keeps the tag's white-space control.
-pub(super) fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some((before, (tag, after))) =
-        rest.split_once("{%").and_then(|(before, from)| from.split_once("%}").map(|tag| (before, tag)))
-    {
-        let replacement = match tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+') {
-            "generation" => tag.replace("generation", "if true"),
-            "endgeneration" => tag.replace("endgeneration", "endif"),
-            _ => tag.to_owned(),
-        };
-        out.extend([before, "{%", &replacement, "%}"]);
-        rest = after;
-    }
-    out.push_str(rest);
-    out
-}

@@ -6,6 +6,7 @@
 mod functions;
 mod json;
 mod messages;
+mod source;
 
 use std::io::{self, Write};
 
@@ -95,7 +96,7 @@ impl ChatTemplates {
         environment.set_debug(false);
         functions::add(&mut environment, clock);
         for NamedTemplate { name, source } in templates {
-            let source = functions::without_generation_tags(source);
+            let source = source::with_python_strings(&source::without_generation_tags(source));
             environment.add_template_owned(name.clone(), source).map_err(invalid)?;
         }
         let developer = templates.iter().any(|template| template.source.contains("developer"));
