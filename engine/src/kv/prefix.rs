@@ -38,7 +38,9 @@ impl PrefixHashes {
 impl BlockHash {
     fn followed_by(&self, tokens: &[u32]) -> Self {
         let mut hasher = Sha256::new_with_prefix(self.0);
-        tokens.iter().for_each(|token| hasher.update(token.to_le_bytes()));
+        for token in tokens {
+            hasher.update(token.to_le_bytes());
+        }
         Self(hasher.finalize().into())
     }
 }

@@ -24,7 +24,7 @@ fn an_abort_storm_leaves_no_block_behind() {
     let mut open: Vec<Generation> = Vec::new();
     let mut cancelled = 0;
     while cancelled < 1000 {
-        for _ in 0..1 + choices.below(2) {
+        for _ in 0..=choices.below(2) {
             let prompt = "x".repeat(1 + choices.below(120) as usize) + &open.len().to_string();
             let priority = if choices.below(4) == 0 { Priority::Batch } else { Priority::Interactive };
             let client = ClientKey(u64::from(choices.below(5)));

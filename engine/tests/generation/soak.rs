@@ -46,9 +46,9 @@ fn stream(engine: &Running, key: u64, until: Instant, seen: &Seen) {
         let prompt: String = (0..length)
             .map(|place| if place < 40 { stem } else { char::from_u32(0x21 + choices.below(94)).unwrap() })
             .collect();
-        let seed = Some(u64::from(choices.below(u32::MAX)));
+        let chance = u64::from(choices.below(u32::MAX));
         let temperature = if choices.below(2) == 0 { 0.0 } else { 0.8 };
-        let sampling = Sampling { temperature, seed, ..Sampling::default() };
+        let sampling = Sampling { temperature, seed: Some(chance), ..Sampling::default() };
         let priority = if key.is_multiple_of(8) { Priority::Batch } else { Priority::Interactive };
         let caller = Caller { client: ClientKey(key % 12), priority, cache_salt: key % 2 };
         let wanted = 1 + choices.below(100);
