@@ -17,6 +17,36 @@ const BOUND_F32: f32 = 5e-4;
 /// Two right computations may round a key or a value apart by one BF16 step; 0.0073 was seen between float32 and float64.
 const BOUND_BF16: f32 = 2e-2;
 
+/// The integer dot products of the CPU round activations to 8 bits, 0.4 % of the largest in 32, before every product;
+/// over two layers of peaked attention that is this part of the logits' own spread. The oracle, on the same blocks, does
+/// not round and keeps the bounds above.
+const BOUND_ROUNDED: f32 = 0.06;
+
+/// How far logits may be from transformers'.
+#[derive(Clone, Copy)]
+enum Agreement {
+    /// Every logit within the bound, and the same greedy tokens.
+    Each(f32),
+    /// The difference's norm within this part of the norm of the logits around their mean.
+    Whole(f32),
+}
+
+impl Agreement {
+    fn check(self, got: &[f32], wanted: &[f32], named: &str) {
+        let (error, bound) = match self {
+            Self::Each(bound) => (largest_difference(got, wanted), bound),
+            Self::Whole(bound) => {
+                let mean = wanted.iter().sum::<f32>() / wanted.len() as f32;
+                let spread = wanted.iter().map(|wanted| (wanted - mean).powi(2)).sum::<f32>().sqrt();
+                let difference =
+                    got.iter().zip(wanted).map(|(got, wanted)| (got - wanted).powi(2)).sum::<f32>().sqrt();
+                (difference / spread, bound)
+            }
+        };
+        assert!(error <= bound, "{named}: {error:e}");
+    }
+}
+
 #[derive(Deserialize)]
 struct Golden {
     /// Directory of the checkpoint, from the root of the repository.
@@ -41,7 +71,7 @@ fn load(checkpoint: &Path, kv_dtype: KvDtype, backend: BackendChoice) -> LoadedM
     session::load(&session::config(&directory, backend, kv_dtype, 1)).unwrap()
 }
 
-fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, bound: f32, backend: BackendChoice) {
+fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, agreement: Agreement, backend: BackendChoice) {
     let golden: Golden =
         serde_json::from_slice(&fs::read(goldens().join(format!("{checkpoint}.json"))).unwrap()).unwrap();
     let stored = fs::read(goldens().join(format!("{checkpoint}.safetensors"))).unwrap();
@@ -64,13 +94,13 @@ fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, bound: f32, backe
         for position in 0..tokens.len() {
             let logits = session::step(&mut model, &mut [(&mut sequence, 1)]).remove(0);
             let named = format!("{checkpoint} {} {variant} position {position}", case.name);
-            if position + 1 >= case.prompt_tokens.len() && position + 1 < tokens.len() {
+            let is_greedy = matches!(agreement, Agreement::Each(_));
+            if is_greedy && position + 1 >= case.prompt_tokens.len() && position + 1 < tokens.len() {
                 assert_eq!(greedy(&logits), tokens[position + 1], "{named}");
             }
             if let Some(index) = case.logit_positions.iter().position(|wanted| *wanted == position) {
                 let wanted = &rows[index * vocab_size..(index + 1) * vocab_size];
-                let difference = largest_difference(&logits, wanted);
-                assert!(difference <= bound, "{named}: {difference:e}");
+                agreement.check(&logits, wanted, &named);
                 checked += 1;
             }
         }
@@ -80,8 +110,7 @@ fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, bound: f32, backe
         let prompt = tokens[..=case.logit_positions[last]].to_vec();
         let mut again = Sequence::new(0, 1, prompt.len(), prompt.clone());
         let whole = session::logits(&mut model, &mut again, prompt.len());
-        let difference = largest_difference(&whole, &rows[last * vocab_size..]);
-        assert!(difference <= bound, "{checkpoint} {} {variant}: {difference:e}", case.name);
+        agreement.check(&whole, &rows[last * vocab_size..], &format!("{checkpoint} {} {variant}", case.name));
         let mut chunked = Sequence::new(0, 1, prompt.len(), prompt);
         if !matches!(backend, BackendChoice::Oracle) {
             assert_eq!(bits(&session::logits(&mut model, &mut chunked, 5)), bits(&whole));
@@ -91,8 +120,18 @@ fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, bound: f32, backe
 
 fn compare_all(checkpoint: &str) {
     for backend in [BackendChoice::Cpu, BackendChoice::Oracle] {
-        compare(checkpoint, "f32", KvDtype::F32, BOUND_F32, backend);
-        compare(checkpoint, "kv_bf16", KvDtype::Bf16, BOUND_BF16, backend);
+        compare(checkpoint, "f32", KvDtype::F32, Agreement::Each(BOUND_F32), backend);
+        compare(checkpoint, "kv_bf16", KvDtype::Bf16, Agreement::Each(BOUND_BF16), backend);
+    }
+}
+
+/// Of a checkpoint in a block format.
+fn compare_blocks(checkpoint: &str) {
+    for (variant, kv_dtype, bound) in
+        [("f32", KvDtype::F32, BOUND_F32), ("kv_bf16", KvDtype::Bf16, BOUND_BF16)]
+    {
+        compare(checkpoint, variant, kv_dtype, Agreement::Each(bound), BackendChoice::Oracle);
+        compare(checkpoint, variant, kv_dtype, Agreement::Whole(BOUND_ROUNDED), BackendChoice::Cpu);
     }
 }
 
@@ -128,12 +167,12 @@ fn mistral_without_a_window_matches_transformers() {
 
 #[test]
 fn a_gguf_of_k_quants_with_interleaved_heads_and_divided_pairs_matches_transformers() {
-    compare_all("tiny-gguf-k");
+    compare_blocks("tiny-gguf-k");
 }
 
 #[test]
 fn a_gguf_of_q8_0_with_biases_and_yarn_matches_transformers() {
-    compare_all("tiny-gguf-q8_0");
+    compare_blocks("tiny-gguf-q8_0");
 }
 
 #[test]
@@ -143,7 +182,7 @@ fn a_gguf_of_bf16_and_f16_matches_transformers() {
 
 #[test]
 fn a_gguf_of_q4_0_matches_transformers() {
-    compare_all("tiny-gguf-q4_0");
+    compare_blocks("tiny-gguf-q4_0");
 }
 
 /// Tokens and text of the tokenizer that the metadata was written from.
@@ -161,7 +200,11 @@ fn tokenizers_in_ggufs_give_the_tokens_of_their_originals() {
         let text = Text::load(&goldens().join(checkpoint)).unwrap();
         for Sample { text: sample, tokens, decoded } in samples {
             assert_eq!(text.encode(&sample, true).unwrap(), tokens, "{checkpoint} {sample:?}");
-            assert_eq!(text.decode(&tokens, SpecialTokenText::Hidden).unwrap(), decoded, "{checkpoint} {sample:?}");
+            assert_eq!(
+                text.decode(&tokens, SpecialTokenText::Hidden).unwrap(),
+                decoded,
+                "{checkpoint} {sample:?}"
+            );
         }
         assert!(text.has_chat_template(), "{checkpoint}");
     }
