@@ -155,38 +155,77 @@ fn go_command() -> Command {
     go
 }
 
+/// What a line of a build's standard error says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BuildLine {
+    Fetched,
+    Compiled,
+    Other,
+}
+
 /// Runs a verbose Go build, which names each package it compiles and each module it downloads on a line.
-fn run_go(mut go: Command, what: &str, progress: Progress) -> Result<()> {
-    let started = Instant::now();
-    let spawned = go.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-    let mut child = match spawned {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+fn run_go(go: Command, what: &str, progress: Progress) -> Result<()> {
+    match run_build(go, what, go_line, progress) {
+        Err(error) if is_not_found(&error) => {
             bail!("go is not on PATH: install Go 1.25 or newer (it builds the Kubernetes of the tests)")
         }
-        other => other.context("failed to run go")?,
-    };
-    let stderr = child.stderr.take().context("go has no stderr")?;
-    let (mut downloads, mut packages, mut last) = (0_u32, 0_u32, Instant::now());
+        other => other,
+    }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Runs a build, says every few seconds how far it is, and shows all else it said only if it fails.
+fn run_build(
+    mut build: Command,
+    what: &str,
+    line_of: fn(&str) -> BuildLine,
+    progress: Progress,
+) -> Result<()> {
+    let started = Instant::now();
+    let mut child = build.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let stderr = child.stderr.take().context("a build has no stderr")?;
+    let (mut fetched, mut compiled, mut last) = (0_u32, 0_u32, started);
     let mut complaints = Vec::new();
     for line in BufReader::new(stderr).lines() {
         let line = line?;
-        match line.as_str() {
-            text if text.starts_with("go: downloading") => downloads += 1,
-            text if is_package_path(text) => packages += 1,
-            _ => complaints.push(line),
+        match line_of(&line) {
+            BuildLine::Fetched => fetched += 1,
+            BuildLine::Compiled => compiled += 1,
+            BuildLine::Other => complaints.push(line),
         }
         if last.elapsed() >= PROGRESS_EVERY {
             last = Instant::now();
             let seconds = started.elapsed().as_secs();
-            progress(&format!(
-                "{what}: {downloads} modules fetched, {packages} packages compiled, {seconds} s"
-            ));
+            progress(&format!("{what}: {fetched} fetched, {compiled} packages compiled, {seconds} s"));
         }
     }
     let status = child.wait()?;
-    ensure!(status.success(), "failed to build {what} with go ({status}):\n{}", complaints.join("\n"));
-    progress(&format!("built {what} in {} s", started.elapsed().as_secs()));
+    ensure!(status.success(), "failed to build {what} ({status}):\n{}", complaints.join("\n"));
+    if compiled > 0 {
+        progress(&format!("built {what} in {} s", started.elapsed().as_secs()));
+    }
     Ok(())
+}
+
+fn go_line(line: &str) -> BuildLine {
+    match line {
+        _ if line.starts_with("go: downloading") => BuildLine::Fetched,
+        _ if is_package_path(line) => BuildLine::Compiled,
+        _ => BuildLine::Other,
+    }
+}
+
+fn cargo_line(line: &str) -> BuildLine {
+    match line.trim_start().split_once(' ') {
+        Some(("Downloaded", _)) => BuildLine::Fetched,
+        Some(("Compiling", _)) => BuildLine::Compiled,
+        _ => BuildLine::Other,
+    }
 }
 
 fn is_package_path(line: &str) -> bool {
@@ -200,12 +239,11 @@ fn build_sparkherd(progress: Progress) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = profile_directory()?;
     let mut build = Command::new(cargo);
-    build.current_dir(repository()).args(["build", "--quiet", "--locked", "--bin", "sparkherd"]);
+    build.current_dir(repository()).args(["build", "--locked", "--bin", "sparkherd"]);
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");
     }
-    let status = build.status().context("failed to run cargo")?;
-    ensure!(status.success(), "failed to build sparkherd ({status})");
+    run_build(build, "sparkherd", cargo_line, progress)?;
     Ok(profile.join("sparkherd"))
 }
 
@@ -221,6 +259,14 @@ mod tests {
         let flags = linker_flags("v1.34.4");
         assert!(flags.contains("component-base/version.gitVersion=v1.34.4 "), "{flags}");
         assert!(flags.ends_with("client-go/pkg/version.gitMinor=34"), "{flags}");
+    }
+
+    #[test]
+    fn lines_of_cargo_are_told_apart() {
+        assert_eq!(cargo_line("  Downloaded regex v1.12.2"), BuildLine::Fetched);
+        assert_eq!(cargo_line("   Compiling regex v1.12.2"), BuildLine::Compiled);
+        assert_eq!(cargo_line("error[E0308]: mismatched types"), BuildLine::Other);
+        assert_eq!(cargo_line(""), BuildLine::Other);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `kill -9` of each part while it is used: what was promised of the others holds, and all is well again by itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::client::ChatClient;
@@ -38,15 +38,17 @@ fn answer() -> String {
 async fn an_engine(herd: &Herd) -> Result<()> {
     let pid = single_engine(herd)?;
     let client = client(herd).await?;
-    let mut killed = false;
+    let mut killed_at = None;
     let stream = client.stream(NAME, "Talk.", |_| {
-        if !killed {
-            killed = process::kill(pid).is_ok();
+        if killed_at.is_none() && process::kill(pid).is_ok() {
+            killed_at = Some(Instant::now());
         }
     });
     let Err(error) = tokio::time::timeout(BREAK_DEADLINE + DEADLINE, stream).await? else {
         bail!("the stream of a killed engine ended as if it were whole");
     };
+    let killed_at = killed_at.context("the answer had no words")?;
+    println!("the client knew it {:.3} s after the kill", killed_at.elapsed().as_secs_f64());
     let error = format!("{error:#}");
     ensure!(error.contains("broke off"), "not a broken connection: {error}");
     herd.until_endpoints(NAME, 0).await?;
@@ -92,6 +94,11 @@ async fn an_agent(herd: &mut Herd) -> Result<()> {
     })
     .await?;
     ensure!(process::is_alive(others[0]), "the other Spark's engine died too");
+    // The engine is dead and its agent silent: after the heartbeat's 40 s only the other Spark's endpoint is published.
+    let away_since = Instant::now();
+    let endpoints = herd.until_endpoints(NAME, 1).await?;
+    println!("its endpoint was gone {:.0} s later", away_since.elapsed().as_secs_f64());
+    ensure!(endpoints[0].node == herd.sparks[1].name, "the dead one is still published: {endpoints:?}");
     herd.sparks[0].start_agent(&herd.lab)?;
     wait::until_true("a new engine", DEADLINE, async || {
         let now = herd.sparks[0].engine_pids()?;
