@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::{
     batch::ForwardPass,
     clock::Clock,
+    grammar::{Grammar, GrammarCompiler, GrammarError, GrammarSource, MaskThreads},
     limits::EngineLimits,
     request::{Caller, SubmitError},
     reservation::{Message, Reservation},
@@ -37,8 +38,10 @@ pub struct ModelInfo {
 pub enum StartError {
     #[error("{name} is {value}, must be at least {least}")]
     TooSmall { name: &'static str, value: u32, least: u32 },
-    #[error("cannot start the worker thread: {0}")]
+    #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
 }
 
 impl ModelInfo {
@@ -81,11 +84,13 @@ impl Engine {
         if let Some((name, value, least)) = sizes.into_iter().find(|(_, value, least)| value < least) {
             return Err(StartError::TooSmall { name, value, least });
         }
+        let grammars = Arc::new(GrammarCompiler::new(&text, limits.vocab_size)?);
+        let masks = MaskThreads::start()?;
         let shared = Arc::new(Shared::new(text, limits, sequences_max, clock));
         let (inbox, messages): (Sender<Message>, Receiver<Message>) = channel();
-        let worker = Worker::new(forward, Arc::clone(&shared), messages);
+        let worker = Worker::new(forward, Arc::clone(&shared), messages, masks);
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || worker.run())?;
-        Ok((EngineHandle { shared, inbox }, thread))
+        Ok((EngineHandle { shared, inbox, grammars }, thread))
     }
 }
 
@@ -94,6 +99,7 @@ impl Engine {
 pub struct EngineHandle {
     shared: Arc<Shared>,
     inbox: Sender<Message>,
+    grammars: Arc<GrammarCompiler>,
 }
 
 impl EngineHandle {
@@ -110,6 +116,11 @@ impl EngineHandle {
     pub fn reserve(&self, caller: &Caller) -> Result<Reservation, SubmitError> {
         let place = Shared::take_place(&self.shared, caller.client)?;
         Ok(Reservation { place, accepted: self.shared.now(), caller: *caller, inbox: self.inbox.clone() })
+    }
+
+    /// Compiles a grammar for [`crate::GenerationRequest::grammar`]. Blocks its caller for seconds at worst, and nobody else.
+    pub fn compile_grammar(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
+        self.grammars.compile(source)
     }
 
     pub fn stats(&self) -> EngineStats {

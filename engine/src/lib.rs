@@ -10,6 +10,8 @@ mod admission;
 pub mod backend;
 pub mod batch;
 mod clock;
+mod embedding_output;
+pub mod grammar;
 pub mod handle;
 pub mod kv;
 pub mod layers;
@@ -30,14 +32,17 @@ mod worker;
 pub use admission::QueueLimits;
 pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutput, Wants};
 pub use clock::Clock;
+pub use grammar::{Grammar, GrammarError, GrammarSource};
 pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
 pub use limits::{EngineLimits, Timeouts};
 pub use load::{BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedModel, load_model};
 pub use request::{
-    Caller, ClientKey, Ends, FinishReason, Generation, GenerationError, GenerationEvent, GenerationRequest,
-    LogprobOptions, Piece, Priority, SampledToken, Sampling, SubmitError, TimeoutPhase, TokenLogprob, Usage,
+    Caller, ClientKey, Embedding, EmbeddingRequest, Ends, FinishReason, Generation, GenerationError,
+    GenerationEvent, GenerationRequest, LogprobOptions, PendingEmbedding, Piece, Priority, SampledToken,
+    Sampling, SubmitError, TimeoutPhase, TokenLogprob, Usage,
 };
 pub use reservation::Reservation;
+pub use sample::Pooling;
 pub use stats::EngineStats;
 pub use text::{
     ArgumentDelivery, ChatDelta, ChatFormat, ChatParser, ChatPrompt, ParserOptions, ReasoningStart,

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{
-    request::{FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, Usage, ValidRequest},
+    request::{
+        FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, TokenLogprob, Usage,
+        ValidRequest,
+    },
     shared::Place,
     text::{Detokenizer, StopMatcher, Text, TextError},
 };
@@ -114,6 +117,14 @@ impl Output {
         tokens.extend(if sure.stopped { self.withheld.take_begun() } else { self.withheld.take_all() });
         self.send(Piece { text: rest, tokens })?;
         Ok(if sure.stopped { FinishReason::StopString } else { reason })
+    }
+
+    /// Sends what was asked of the prompt; nothing was sent before, so there is room.
+    pub(crate) fn prompt(&self, logprobs: Vec<TokenLogprob>) {
+        if let Some(Open { sender, .. }) = &self.open {
+            // Fails only if the reader is gone.
+            let _ = sender.try_send(GenerationEvent::Prompt(logprobs));
+        }
     }
 
     fn send(&self, piece: Piece) -> Result<(), GenerationError> {

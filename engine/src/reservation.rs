@@ -1,8 +1,12 @@
 use std::{hash::BuildHasher, sync::mpsc::Sender, time::Duration};
 
 use crate::{
+    embedding_output::EmbeddingOutput,
     output::Output,
-    request::{Caller, Generation, GenerationRequest, SubmitError, ValidRequest},
+    request::{
+        Caller, EmbeddingRequest, Generation, GenerationRequest, PendingEmbedding, SubmitError,
+        ValidEmbedding, ValidRequest,
+    },
     shared::Place,
 };
 
@@ -17,10 +21,17 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct Submission {
     pub(crate) caller: Caller,
-    pub(crate) request: ValidRequest,
-    pub(crate) output: Output,
+    pub(crate) work: Work,
     /// When its place was counted, by the engine's clock.
     pub(crate) accepted: Duration,
+}
+
+/// What is asked for, and where it goes.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a submission is boxed whole")]
+pub(crate) enum Work {
+    Generate(ValidRequest, Output),
+    Embed(ValidEmbedding, EmbeddingOutput),
 }
 
 /// A place that is counted for one request. Dropping it gives the place back.
@@ -43,8 +54,20 @@ impl Reservation {
         let prompt_tokens = request.usage.prompt_tokens;
         place.add_prompt(u64::from(prompt_tokens))?;
         let (output, events) = Output::new(place, &request);
-        let submission = Submission { caller, request, output, accepted };
+        let submission = Submission { caller, work: Work::Generate(request, output), accepted };
         inbox.send(Message::Submit(Box::new(submission))).map_err(|_| SubmitError::Stopped)?;
         Ok(Generation { prompt_tokens, events })
+    }
+
+    /// Accepts a text to embed, or says why not. An accepted one gets exactly one answer (I19).
+    pub fn embed(self, request: EmbeddingRequest) -> Result<PendingEmbedding, SubmitError> {
+        let Self { mut place, accepted, caller, inbox } = self;
+        let request = request.validate(&place.shared().info)?;
+        let prompt_tokens = request.usage.prompt_tokens;
+        place.add_prompt(u64::from(prompt_tokens))?;
+        let (output, answer) = EmbeddingOutput::new(place);
+        let submission = Submission { caller, work: Work::Embed(request, output), accepted };
+        inbox.send(Message::Submit(Box::new(submission))).map_err(|_| SubmitError::Stopped)?;
+        Ok(PendingEmbedding { prompt_tokens, answer })
     }
 }

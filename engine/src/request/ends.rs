@@ -19,7 +19,8 @@ pub struct Ends {
     pub stop_token_ids: Vec<u32>,
     /// Go on past the model's end-of-sequence tokens: for benchmarks.
     pub ignore_eos: bool,
-    /// Nothing ends the answer before so many tokens; a stop string must begin after them.
+    /// Nothing ends the answer before so many tokens: what would is not chosen, and a stop string must begin after them. The
+    /// end of a grammar overrules it.
     pub min_tokens: u32,
 }
 

@@ -64,6 +64,9 @@ pub enum GenerationError {
     SlowReader { events: usize },
     #[error("{phase} took longer than {} s", limit.as_secs_f32())]
     TimedOut { phase: TimeoutPhase, limit: Duration },
+    /// The answer cannot go on as the request's grammar says.
+    #[error("grammar failed: {0}")]
+    Grammar(String),
     #[error("engine failed: {0}")]
     Engine(String),
 }

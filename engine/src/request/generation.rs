@@ -1,7 +1,7 @@
 use tokio::sync::mpsc;
 
 use super::{Ends, GenerationEvent, LogprobOptions, Sampling, SubmitError, Usage, error::out_of_range};
-use crate::{handle::ModelInfo, text::SpecialTokenText};
+use crate::{grammar::Grammar, handle::ModelInfo, text::SpecialTokenText};
 
 /// One generation, as a server asks for it. The engine checks it against the model's limits in `Reservation::submit`.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +12,8 @@ pub struct GenerationRequest {
     pub sampling: Sampling,
     pub ends: Ends,
     pub logprobs: LogprobOptions,
+    /// What the answer follows, from `EngineHandle::compile_grammar`.
+    pub grammar: Option<Grammar>,
     /// Which tokens such as `<|im_end|>` are in the text.
     pub special_tokens: SpecialTokenText,
 }
@@ -27,6 +29,7 @@ pub(crate) struct ValidRequest {
     pub(crate) seed: u64,
     pub(crate) ends: Ends,
     pub(crate) logprobs: LogprobOptions,
+    pub(crate) grammar: Option<Grammar>,
     pub(crate) special_tokens: SpecialTokenText,
     pub(crate) usage: Usage,
 }
@@ -42,7 +45,8 @@ impl GenerationRequest {
     /// Checks every field against the model's limits and clamps `max_tokens` to the context: clients routinely ask for
     /// more than fits, and mean "as much as there is".
     pub(crate) fn validate(self, info: &ModelInfo, random_seed: u64) -> Result<ValidRequest, SubmitError> {
-        let Self { prompt_tokens: prompt, max_tokens, sampling, ends, logprobs, special_tokens } = self;
+        let Self { prompt_tokens: prompt, max_tokens, sampling, ends, logprobs, grammar, special_tokens } =
+            self;
         if prompt.is_empty() {
             return Err(SubmitError::EmptyPrompt);
         }
@@ -66,6 +70,7 @@ impl GenerationRequest {
             sampling,
             ends,
             logprobs,
+            grammar,
             special_tokens,
         })
     }

@@ -10,6 +10,7 @@
 //! [`ValidRequest`]s, which cannot fail on their own content.
 
 mod caller;
+mod embedding;
 mod ends;
 mod error;
 mod event;
@@ -18,6 +19,8 @@ mod logprobs;
 mod sampling;
 
 pub use caller::{Caller, ClientKey, Priority};
+pub(crate) use embedding::ValidEmbedding;
+pub use embedding::{Embedding, EmbeddingRequest, PendingEmbedding};
 pub use ends::Ends;
 pub use error::SubmitError;
 pub use event::{FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, TimeoutPhase, Usage};

@@ -1,14 +1,34 @@
-//! Logits to a token.
+//! Logits to a token, to log-probabilities, and hidden states to an embedding.
 //!
-//! The choice is a function of the logits, the settings, the request's seed and the token's position, and of nothing else:
-//! what else is in the batch, or whether the sequence was preempted on the way, cannot change it (I20).
+//! ```text
+//! logits ─► logit_bias ─► penalties ─► min_tokens ─► grammar mask ─► temperature ─► top_k ─► min_p ─► top_p ─► token
+//!    └────► log-softmax ─► log-probabilities
+//! ```
 //!
-//! Order of the filters, as in transformers and vLLM: temperature, then `top_k`, then `top_p`.
+//! The choice is a function of the logits, the settings, the request's own tokens, its seed and the token's position, and
+//! of nothing else: what else is in the batch, or whether the sequence was preempted on the way, cannot change it (I20).
+//!
+//! The order is vLLM's. Log-probabilities are those of the model itself, as OpenAI and vLLM tell them: nothing a request
+//! sets changes them.
 
+mod counts;
+mod logprobs;
+mod mask;
+mod penalties;
+mod pooling;
+mod prompt;
 mod random;
+mod request;
 mod sampler;
 #[cfg(test)]
 mod tests;
 
+pub use counts::TokenCounts;
+pub use logprobs::token_logprob;
+pub use mask::TokenMask;
+pub use penalties::Penalties;
+pub use pooling::{Pool, Pooling};
+pub use prompt::PromptLogprobs;
 pub use random::uniform;
-pub use sampler::{Draw, SampleError, Sampler};
+pub use request::{Chosen, RequestSampler};
+pub use sampler::{Adjustments, Draw, SampleError, Sampler};

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 
 use thiserror::Error;
 
-use super::uniform;
+use super::{Penalties, TokenMask, uniform};
 use crate::request::Sampling;
 
 /// Candidates first sorted for `top_p`: at usual temperatures the nucleus is tens of tokens, and sorting a whole vocabulary
@@ -17,16 +17,30 @@ pub struct Draw {
     pub position: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+/// What changes a row of logits before a token is drawn from it. The default changes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Adjustments<'a> {
+    pub penalties: Option<&'a Penalties>,
+    /// Tokens that may not be chosen.
+    pub banned: &'a [u32],
+    /// The only ones that may.
+    pub mask: Option<&'a TokenMask>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Error)]
 pub enum SampleError {
     #[error("logit of token {token} is not a number")]
     NotANumber { token: u32 },
     #[error("the largest of {count} logits is not finite")]
     NoFinite { count: usize },
+    #[error("no token may follow: those that are allowed have no probability")]
+    NothingAllowed,
+    #[error("embedding of length {length} has no direction")]
+    Embedding { length: f64 },
 }
 
 /// A token and its weight: first its logit, later its probability up to a common factor.
-type Candidate = (u32, f32);
+pub(super) type Candidate = (u32, f32);
 
 /// Chooses tokens; keeps its scratch between them.
 #[derive(Debug, Default)]
@@ -36,13 +50,33 @@ pub struct Sampler {
 
 impl Sampler {
     /// The token to go on with. Among equal logits the lower token is the more likely one.
-    pub fn choose(&mut self, logits: &[f32], sampling: &Sampling, draw: Draw) -> Result<u32, SampleError> {
-        let (best, highest) = largest(logits)?;
-        if sampling.temperature <= 0.0 {
+    pub fn choose(
+        &mut self,
+        logits: &[f32],
+        adjustments: Adjustments<'_>,
+        sampling: &Sampling,
+        draw: Draw,
+    ) -> Result<u32, SampleError> {
+        let (mut best, mut highest) = largest(logits)?;
+        let adjusted = adjustments.is_some();
+        if sampling.temperature <= 0.0 && !adjusted {
             return Ok(best);
         }
         self.candidates.clear();
         self.candidates.extend((0..).zip(logits.iter().copied()));
+        if adjusted {
+            adjustments.apply(&mut self.candidates);
+            let likeliest = self.candidates.iter().copied().min_by(likelier_first);
+            (best, highest) = likeliest
+                .filter(|(_, logit)| *logit > f32::NEG_INFINITY)
+                .ok_or(SampleError::NothingAllowed)?;
+            if !highest.is_finite() {
+                return Err(SampleError::NoFinite { count: self.candidates.len() });
+            }
+        }
+        if sampling.temperature <= 0.0 {
+            return Ok(best);
+        }
         let kept = usize::try_from(sampling.top_k).unwrap_or(usize::MAX);
         if kept > 0 && kept < self.candidates.len() {
             self.candidates.select_nth_unstable_by(kept - 1, likelier_first);
@@ -52,6 +86,10 @@ impl Sampler {
         }
         for (_, weight) in &mut self.candidates {
             *weight = ((*weight - highest) / sampling.temperature).exp();
+        }
+        if sampling.min_p > 0.0 {
+            // The likeliest has weight 1.
+            self.candidates.retain(|(_, weight)| *weight >= sampling.min_p);
         }
         if sampling.top_p < 1.0 {
             self.keep_nucleus(f64::from(sampling.top_p));
@@ -97,13 +135,35 @@ impl Sampler {
     }
 }
 
+impl Adjustments<'_> {
+    fn is_some(&self) -> bool {
+        let Self { penalties, banned, mask } = self;
+        penalties.is_some() || !banned.is_empty() || mask.is_some()
+    }
+
+    /// Changes the candidates, which are all tokens in order, and leaves those that may be chosen, in order.
+    fn apply(&self, candidates: &mut Vec<Candidate>) {
+        if let Some(penalties) = self.penalties {
+            penalties.apply(candidates);
+        }
+        for token in self.banned {
+            if let Some((_, logit)) = candidates.get_mut(*token as usize) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        if let Some(mask) = self.mask {
+            candidates.retain(|(token, _)| mask.allows(*token));
+        }
+    }
+}
+
 fn mass(candidates: &[Candidate]) -> f64 {
     candidates.iter().map(|(_, weight)| f64::from(*weight)).sum()
 }
 
 /// Token and value of the largest logit, the lowest token on ties. Minus infinity is a token that cannot be; anything else
 /// that is not finite is a fault.
-fn largest(logits: &[f32]) -> Result<Candidate, SampleError> {
+pub(super) fn largest(logits: &[f32]) -> Result<Candidate, SampleError> {
     let mut best = (0, f32::NEG_INFINITY);
     for (token, &logit) in (0..).zip(logits) {
         if logit.is_nan() {

@@ -1,28 +1,26 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::{Draw, SampleError, Sampler, uniform};
+mod adjustments;
+mod logprobs;
+mod pooling;
+
+use super::{Adjustments, Draw, SampleError, Sampler, uniform};
 use crate::request::Sampling;
 
-const FREE: Sampling = Sampling {
-    temperature: 1.0,
-    top_p: 1.0,
-    top_k: 0,
-    min_p: 0.0,
-    repetition_penalty: 1.0,
-    presence_penalty: 0.0,
-    frequency_penalty: 0.0,
-    logit_bias: BTreeMap::new(),
-    seed: None,
-};
+const NONE: Adjustments<'static> = Adjustments { penalties: None, banned: &[], mask: None };
+
+fn free() -> Sampling {
+    Sampling { temperature: 1.0, ..Sampling::default() }
+}
 
 /// How often each token is chosen in `draws` draws.
 fn counts(logits: &[f32], sampling: &Sampling, draws: u64) -> Vec<u64> {
     let mut sampler = Sampler::default();
     let mut counts = vec![0; logits.len()];
     for position in 0..draws {
-        let token = sampler.choose(logits, sampling, Draw { seed: 7, position }).unwrap();
+        let token = sampler.choose(logits, NONE, sampling, Draw { seed: 7, position }).unwrap();
         counts[token as usize] += 1;
     }
     counts
@@ -53,19 +51,19 @@ fn expected(logits: &[f32], sampling: &Sampling) -> Vec<f64> {
 
 #[test]
 fn greedy_takes_the_largest_and_the_lowest_of_equals() {
-    let greedy = Sampling { temperature: 0.0, ..FREE };
+    let greedy = Sampling { temperature: 0.0, ..free() };
     let draw = Draw { seed: 1, position: 1 };
     let mut sampler = Sampler::default();
-    assert_eq!(sampler.choose(&[0.5, 2.0, 2.0, -1.0], &greedy, draw), Ok(1));
-    assert_eq!(sampler.choose(&[f32::NEG_INFINITY, -3.0], &greedy, draw), Ok(1));
+    assert_eq!(sampler.choose(&[0.5, 2.0, 2.0, -1.0], NONE, &greedy, draw), Ok(1));
+    assert_eq!(sampler.choose(&[f32::NEG_INFINITY, -3.0], NONE, &greedy, draw), Ok(1));
 }
 
 #[test]
 fn a_fault_in_the_logits_is_an_error_under_every_setting() {
     let draw = Draw { seed: 1, position: 1 };
     for temperature in [0.0, 1.0] {
-        let sampling = Sampling { temperature, ..FREE };
-        let choose = |logits: &[f32]| Sampler::default().choose(logits, &sampling, draw);
+        let sampling = Sampling { temperature, ..free() };
+        let choose = |logits: &[f32]| Sampler::default().choose(logits, NONE, &sampling, draw);
         assert_eq!(choose(&[1.0, f32::NAN]), Err(SampleError::NotANumber { token: 1 }));
         assert_eq!(choose(&[1.0, f32::INFINITY]), Err(SampleError::NoFinite { count: 2 }));
         assert_eq!(choose(&[f32::NEG_INFINITY; 3]), Err(SampleError::NoFinite { count: 3 }));
@@ -87,7 +85,7 @@ fn shares_follow_the_filtered_probabilities() {
         (2.0, 0, 0.01),
         (1.0, 99, 1.0),
     ] {
-        let sampling = Sampling { temperature, top_p, top_k, ..FREE };
+        let sampling = Sampling { temperature, top_p, top_k, ..free() };
         let shares = counts(&logits, &sampling, DRAWS);
         for (token, (count, probability)) in shares.iter().zip(expected(&logits, &sampling)).enumerate() {
             let share = *count as f64 / DRAWS as f64;
@@ -104,7 +102,7 @@ fn shares_follow_the_filtered_probabilities() {
 #[test]
 fn a_flat_distribution_keeps_its_share_of_a_large_vocabulary() {
     let logits = vec![0.0; 4000];
-    let sampling = Sampling { top_p: 0.5, ..FREE };
+    let sampling = Sampling { top_p: 0.5, ..free() };
     let counts = counts(&logits, &sampling, 3000);
     assert!(counts[2000..].iter().all(|count| *count == 0));
     assert!(counts[1000..2000].iter().any(|count| *count > 0));
@@ -135,12 +133,12 @@ proptest! {
         temperature in 0.01..2.0_f32, top_p in 0.01..1.0_f32, top_k in 0..700_u32,
         seed in any::<u64>(), position in any::<u64>(),
     ) {
-        let sampling = Sampling { temperature, top_p, top_k, ..FREE };
+        let sampling = Sampling { temperature, top_p, top_k, ..free() };
         let draw = Draw { seed, position };
-        let fresh = Sampler::default().choose(&logits, &sampling, draw).unwrap();
+        let fresh = Sampler::default().choose(&logits, NONE, &sampling, draw).unwrap();
         let mut used = Sampler::default();
-        used.choose(&before, &sampling, draw).unwrap();
-        prop_assert_eq!(used.choose(&logits, &sampling, draw).unwrap(), fresh);
+        used.choose(&before, NONE, &sampling, draw).unwrap();
+        prop_assert_eq!(used.choose(&logits, NONE, &sampling, draw).unwrap(), fresh);
         let logit = logits[fresh as usize];
         if top_k > 0 {
             prop_assert!(logits.iter().filter(|other| **other > logit).count() < top_k as usize);

@@ -1,34 +1,68 @@
 use std::time::Duration;
 
+use super::{embedding::LiveEmbedding, generation::LiveGeneration};
 use crate::{
+    batch::StepOutput,
+    grammar::MaskThreads,
     limits::Timeouts,
-    output::Output,
-    request::{
-        Ends, FinishReason, GenerationError, SampledToken, Sampling, TimeoutPhase, Usage, ValidRequest,
-    },
-    sample::{Draw, Sampler},
+    request::{FinishReason, GenerationError, TimeoutPhase, Usage},
+    reservation::Work,
+    sample::Sampler,
+    schedule::Purpose,
     text::Text,
 };
 
 /// A request from its acceptance to its end: what the scheduler need not know of it.
 pub(super) struct LiveRequest {
-    pub(super) output: Output,
     pub(super) usage: Usage,
-    sampling: Sampling,
-    seed: u64,
-    ends: Ends,
-    max_tokens: u32,
     /// When it was taken in.
     accepted: Duration,
     /// Whether it was in a step.
     started: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    Generation(Box<LiveGeneration>),
+    Embedding(LiveEmbedding),
+}
+
+/// What a step did for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Advance {
+    /// Some of its prompt is computed.
+    Computed,
+    /// Its next token.
+    Token(u32),
+    End(FinishReason),
+}
+
+/// A request's share of a step.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share<'a> {
+    /// Position of its first token in the step.
+    pub(super) position: u32,
+    /// Whether it includes the last token known.
+    pub(super) complete: bool,
+    pub(super) output: StepOutput<'a>,
 }
 
 impl LiveRequest {
-    /// The request and its prompt.
-    pub(super) fn new(request: ValidRequest, output: Output, accepted: Duration) -> (Self, Vec<u32>) {
-        let ValidRequest { prompt, sampling, seed, ends, max_tokens, usage, .. } = request;
-        (Self { output, usage, sampling, seed, ends, max_tokens, accepted, started: false }, prompt)
+    /// The request, its prompt, and what is computed of it.
+    pub(super) fn new(work: Work, accepted: Duration, text: &Text) -> (Self, Vec<u32>, Purpose) {
+        let (usage, kind, prompt, purpose) = match work {
+            Work::Generate(request, output) => {
+                let usage = request.usage;
+                let (live, prompt, purpose) = LiveGeneration::new(request, output, text);
+                (usage, Kind::Generation(Box::new(live)), prompt, purpose)
+            }
+            Work::Embed(request, output) => {
+                let usage = request.usage;
+                let (live, prompt, purpose) = LiveEmbedding::new(request, output);
+                (usage, Kind::Embedding(live), prompt, purpose)
+            }
+        };
+        (Self { usage, accepted, started: false, kind }, prompt, purpose)
     }
 
     /// It is in its first step, and so many tokens of its prompt were computed before.
@@ -43,7 +77,11 @@ impl LiveRequest {
         now: Duration,
         timeouts: &Timeouts,
     ) -> Option<Result<FinishReason, GenerationError>> {
-        if self.output.is_cancelled() {
+        let is_cancelled = match &self.kind {
+            Kind::Generation(generation) => generation.is_cancelled(),
+            Kind::Embedding(embedding) => embedding.is_cancelled(),
+        };
+        if is_cancelled {
             // Nobody hears of it.
             return Some(Ok(FinishReason::Length));
         }
@@ -58,35 +96,37 @@ impl LiveRequest {
         over.map(|(_, phase, limit)| Err(GenerationError::TimedOut { phase, limit }))
     }
 
-    /// Chooses the next token and sends its text. Tells the token, and the end if this was the last one.
+    /// A token will be sampled of the step that begins.
+    pub(super) fn begin(&mut self, masks: &MaskThreads) {
+        if let Kind::Generation(generation) = &mut self.kind {
+            generation.begin(masks);
+        }
+    }
+
+    /// Takes in its share of a step.
     pub(super) fn advance(
         &mut self,
         sampler: &mut Sampler,
-        logits: &[f32],
+        share: Share<'_>,
         text: &Text,
-    ) -> Result<(u32, Option<FinishReason>), GenerationError> {
-        self.output.prompt_computed();
-        let position = u64::from(self.usage.prompt_tokens) + u64::from(self.usage.completion_tokens);
-        let token = sampler
-            .choose(logits, &self.sampling, Draw { seed: self.seed, position })
-            .map_err(|error| GenerationError::Engine(error.to_string()))?;
-        self.usage.completion_tokens += 1;
-        let may_end = self.usage.completion_tokens > self.ends.min_tokens;
-        if let Some(reason) = self.ended_by(token, text).filter(|_| may_end) {
-            return Ok((token, Some(reason)));
+    ) -> Result<Advance, GenerationError> {
+        match &mut self.kind {
+            Kind::Generation(generation) => generation.advance(sampler, share, text, &mut self.usage),
+            Kind::Embedding(embedding) => Ok(embedding.advance(share)),
         }
-        if self.output.push(text, SampledToken { token, logprob: None }, may_end)? {
-            return Ok((token, Some(FinishReason::StopString)));
-        }
-        let used_up = self.usage.completion_tokens >= self.max_tokens;
-        Ok((token, used_up.then_some(FinishReason::Length)))
     }
 
-    fn ended_by(&self, token: u32, text: &Text) -> Option<FinishReason> {
-        if self.ends.stop_token_ids.contains(&token) {
-            return Some(FinishReason::StopToken(token));
+    pub(super) fn finish(self, text: &Text, reason: FinishReason) {
+        match self.kind {
+            Kind::Generation(generation) => generation.output.finish(text, reason, self.usage),
+            Kind::Embedding(embedding) => embedding.finish(self.usage),
         }
-        let ends = !self.ends.ignore_eos && text.eos_token_ids().binary_search(&token).is_ok();
-        ends.then_some(FinishReason::Stop)
+    }
+
+    pub(super) fn fail(self, error: GenerationError) {
+        match self.kind {
+            Kind::Generation(generation) => generation.output.fail(error),
+            Kind::Embedding(embedding) => embedding.fail(error),
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The loop: take in, schedule, run, sample, emit.
 
+mod embedding;
+mod generation;
 mod live;
 
 use std::{
@@ -13,14 +15,15 @@ use std::{
 
 use crate::{
     batch::{ForwardError, ForwardPass},
+    grammar::MaskThreads,
     kv::BlockPool,
     request::{FinishReason, GenerationError},
     reservation::{Message, Submission},
     sample::Sampler,
-    schedule::{Arrival, Purpose, ScheduleLimits, SequenceId, State, Step},
+    schedule::{Arrival, ScheduleLimits, SequenceId, State, Step},
     shared::{Shared, milliseconds},
 };
-use live::LiveRequest;
+use live::{Advance, LiveRequest, Share};
 
 /// Owns the device and all requests. Blocks when there is nothing to do.
 pub(crate) struct Worker {
@@ -30,6 +33,7 @@ pub(crate) struct Worker {
     schedule: State,
     requests: BTreeMap<SequenceId, LiveRequest>,
     sampler: Sampler,
+    masks: MaskThreads,
     next_id: u64,
 }
 
@@ -44,6 +48,7 @@ impl Worker {
         forward: Box<dyn ForwardPass>,
         shared: Arc<Shared>,
         messages: Receiver<Message>,
+        masks: MaskThreads,
     ) -> Self {
         let limits = ScheduleLimits {
             tokens_per_step: forward.tokens_max(),
@@ -53,7 +58,7 @@ impl Worker {
         };
         let schedule = State::new(limits, BlockPool::new(shared.kv_blocks));
         let (requests, sampler) = (BTreeMap::new(), Sampler::default());
-        Self { forward, shared, messages, schedule, requests, sampler, next_id: 0 }
+        Self { forward, shared, messages, schedule, requests, sampler, masks, next_id: 0 }
     }
 
     /// Works until told to stop, until a forward pass fails, or until nobody is left to ask. Requests unfinished by then
@@ -88,17 +93,16 @@ impl Worker {
     }
 
     fn accept(&mut self, submission: Submission) {
-        let Submission { caller, request, output, accepted } = submission;
+        let Submission { caller, work, accepted } = submission;
         let gauges = &self.shared.gauges;
         if self.schedule.is_empty() {
             gauges.last_step_ms.store(self.shared.now_ms(), Relaxed);
         }
-        gauges.prompt_tokens.fetch_add(u64::from(request.usage.prompt_tokens), Relaxed);
         let id = SequenceId(self.next_id);
         self.next_id += 1;
-        let (request, tokens) = LiveRequest::new(request, output, accepted);
+        let (request, tokens, purpose) = LiveRequest::new(work, accepted, &self.shared.text);
+        gauges.prompt_tokens.fetch_add(u64::from(request.usage.prompt_tokens), Relaxed);
         let (client, priority, cache_salt) = (caller.client, caller.priority, caller.cache_salt);
-        let purpose = Purpose::Generate;
         self.schedule.enqueue(Arrival { id, client, priority, cache_salt, purpose, tokens });
         self.requests.insert(id, request);
     }
@@ -128,18 +132,26 @@ impl Worker {
 
     /// Runs a step and takes its tokens on. Tells who has ended with it.
     fn compute(&mut self, step: &Step) -> Result<Vec<(SequenceId, End)>, ForwardError> {
+        for part in step.parts.iter().filter(|part| part.complete) {
+            if let Some(request) = self.requests.get_mut(&part.id) {
+                request.begin(&self.masks);
+            }
+        }
         let output = self.forward.forward(&step.batch)?;
         let mut ended = Vec::new();
         let mut sampled = 0;
-        for (part, share) in step.parts.iter().zip(output.by_sequence(&step.batch)) {
-            let Some(logits) = share?.logits.iter().last().filter(|_| part.complete) else { continue };
+        let sequences = step.parts.iter().zip(&step.batch.sequences);
+        for ((part, sequence), output) in sequences.zip(output.by_sequence(&step.batch)) {
+            let share = Share { position: sequence.position, complete: part.complete, output: output? };
             let Some(request) = self.requests.get_mut(&part.id) else { continue };
-            sampled += 1;
-            match request.advance(&mut self.sampler, logits, &self.shared.text) {
-                Ok((token, None)) => self.schedule.append(part.id, token),
-                Ok((_, Some(reason))) => ended.push((part.id, Ok(reason))),
+            let before = request.usage.completion_tokens;
+            match request.advance(&mut self.sampler, share, &self.shared.text) {
+                Ok(Advance::Computed) => {}
+                Ok(Advance::Token(token)) => self.schedule.append(part.id, token),
+                Ok(Advance::End(reason)) => ended.push((part.id, Ok(reason))),
                 Err(error) => ended.push((part.id, Err(error))),
             }
+            sampled += u64::from(request.usage.completion_tokens - before);
         }
         self.shared.gauges.generated_tokens.fetch_add(sampled, Relaxed);
         Ok(ended)
@@ -164,10 +176,10 @@ impl Worker {
             endings.extend(self.requests.remove(&id).map(|request| (request, end)));
         }
         self.publish();
-        for (LiveRequest { output, usage, .. }, end) in endings {
+        for (request, end) in endings {
             match end {
-                Ok(reason) => output.finish(&self.shared.text, reason, usage),
-                Err(error) => output.fail(error),
+                Ok(reason) => request.finish(&self.shared.text, reason),
+                Err(error) => request.fail(error),
             }
         }
     }

@@ -7,7 +7,10 @@ use std::{
 
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use sparkherd_engine::{BackendChoice, LoadedModel, SpecialTokenText, Text};
+use sparkherd_engine::{
+    BackendChoice, Batch, BatchSequence, ForwardPass, LoadedModel, SpecialTokenText, Text, Wants,
+    sample::PromptLogprobs,
+};
 use sparkherd_footprint::KvDtype;
 
 use crate::session::{self, Sequence, bits, greedy, largest_difference};
@@ -71,6 +74,42 @@ fn load(checkpoint: &Path, kv_dtype: KvDtype, backend: BackendChoice) -> LoadedM
     session::load(&session::config(&directory, backend, kv_dtype, 1)).unwrap()
 }
 
+/// The log-probabilities of all tokens as one prompt, in chunks, against the log-softmax of the rows that are stored.
+fn compare_logprobs(model: &mut LoadedModel, case: &Case, rows: &[f32], bound: f32) {
+    let tokens = [&case.prompt_tokens[..], &case.greedy_tokens[..]].concat();
+    let vocab_size = rows.len() / case.logit_positions.len();
+    for chunk in [1, 5, model.logit_rows_max()] {
+        let mut logprobs = PromptLogprobs::new(&tokens, 1);
+        for (index, part) in tokens.chunks(chunk).enumerate() {
+            let position = (index * chunk) as u32;
+            let sequences = vec![BatchSequence {
+                token_count: part.len() as u32,
+                position,
+                block_table: (0..tokens.len().div_ceil(16) as u32).collect(),
+                wants: Wants::EveryLogits,
+            }];
+            let output = model.forward(&Batch { tokens: part.to_vec(), sequences }).unwrap();
+            logprobs.push(position, output.logits).unwrap();
+        }
+        let entries = logprobs.into_entries();
+        assert_eq!(entries.len(), tokens.len() - 1);
+        for (position, row) in case.logit_positions.iter().zip(rows.chunks(vocab_size)) {
+            let Some(entry) = entries.get(*position) else { continue };
+            let sum: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
+            let wanted = f64::from(row[tokens[position + 1] as usize]) - sum.ln();
+            let difference = (f64::from(entry.logprob) - wanted).abs();
+            assert!(
+                difference <= f64::from(2.0 * bound),
+                "{} position {position}: {difference:e}",
+                case.name
+            );
+            if position + 1 >= case.prompt_tokens.len() {
+                assert_eq!(entry.top[0].0, greedy(row));
+            }
+        }
+    }
+}
+
 fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, agreement: Agreement, backend: BackendChoice) {
     let golden: Golden =
         serde_json::from_slice(&fs::read(goldens().join(format!("{checkpoint}.json"))).unwrap()).unwrap();
@@ -105,6 +144,9 @@ fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, agreement: Agreem
             }
         }
         assert_eq!(checked, case.logit_positions.len());
+        if let Agreement::Each(bound) = agreement {
+            compare_logprobs(&mut model, case, &rows, bound);
+        }
         // The same tokens as one prompt, up to the last row that is stored.
         let last = case.logit_positions.len() - 1;
         let prompt = tokens[..=case.logit_positions[last]].to_vec();

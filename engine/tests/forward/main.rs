@@ -13,4 +13,5 @@ mod metamorphic;
 mod operation_cases;
 mod operations;
 mod random;
+mod rows;
 mod session;

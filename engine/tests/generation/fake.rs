@@ -19,6 +19,9 @@ pub const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
 pub const VOCAB: u32 = 95;
 pub const EOS: u32 = 94;
 
+/// Width of a hidden state.
+pub const HIDDEN: u32 = 5;
+
 /// What happens in a forward pass beside the arithmetic.
 #[derive(Default)]
 pub enum Fault {
@@ -43,6 +46,7 @@ pub struct Fake {
     pub steps: Arc<Mutex<Vec<(usize, usize)>>>,
     memory: Vec<Option<u32>>,
     logits: Vec<f32>,
+    hidden: Vec<f32>,
 }
 
 impl Fake {
@@ -55,6 +59,7 @@ impl Fake {
             steps: Arc::default(),
             memory: vec![None; kv_blocks as usize * BLOCK],
             logits: Vec::new(),
+            hidden: Vec::new(),
         }
     }
 
@@ -94,6 +99,7 @@ impl ForwardPass for Fake {
             _ => {}
         }
         self.logits.clear();
+        self.hidden.clear();
         let mut tokens = batch.tokens.iter();
         for sequence in &batch.sequences {
             let end = (sequence.position + sequence.token_count) as usize;
@@ -103,6 +109,10 @@ impl ForwardPass for Fake {
             }
             if matches!(self.fault, Fault::NoRows) && batch.sequences.len() == 2 {
                 continue;
+            }
+            for row in sequence.wants.hidden(sequence.token_count) {
+                let history = self.history(&sequence.block_table, (sequence.position + row + 1) as usize)?;
+                self.hidden.extend(hidden(&history));
             }
             for row in sequence.wants.logits(sequence.token_count) {
                 let history = self.history(&sequence.block_table, (sequence.position + row + 1) as usize)?;
@@ -114,8 +124,9 @@ impl ForwardPass for Fake {
             }
         }
         assert!(tokens.next().is_none());
+        assert!(self.logits.len() <= self.sequences_max * VOCAB as usize, "more rows than were planned");
         let logits = Rows { values: &self.logits, width: VOCAB as usize };
-        Ok(StepOutput { logits, hidden: Rows { values: &[], width: 1 } })
+        Ok(StepOutput { logits, hidden: Rows { values: &self.hidden, width: HIDDEN as usize } })
     }
 
     fn tokens_max(&self) -> usize {
@@ -131,8 +142,13 @@ impl ForwardPass for Fake {
     }
 }
 
+/// The hidden state after the tokens.
+pub fn hidden(history: &[u32]) -> Vec<f32> {
+    (0..HIDDEN).map(|column| logit(history, VOCAB + column)).collect()
+}
+
 /// Between -4 and 4: peaked enough for greedy, flat enough for sampling to vary.
-fn logit(history: &[u32], token: u32) -> f32 {
+pub fn logit(history: &[u32], token: u32) -> f32 {
     // FNV-1a over the tokens.
     let hash = history.iter().chain([&token]).fold(0xCBF2_9CE4_8422_2325_u64, |hash, token| {
         (hash ^ u64::from(*token)).wrapping_mul(0x0100_0000_01B3).rotate_left(23)

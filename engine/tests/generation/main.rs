@@ -8,9 +8,12 @@
 )]
 
 mod clients;
+mod embeddings;
 mod ends;
 mod fake;
+mod grammars;
 mod limits;
+mod logprobs;
 mod prefix_cache;
 mod same_tokens;
 mod soak;
@@ -77,6 +80,7 @@ fn request(prompt: &str, max_tokens: u32) -> GenerationRequest {
         sampling: Sampling::default(),
         ends: Ends::default(),
         logprobs: LogprobOptions::default(),
+        grammar: None,
         special_tokens: SpecialTokenText::Hidden,
     }
 }

@@ -42,6 +42,7 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
         sampling: Sampling::default(),
         ends: Ends::default(),
         logprobs: LogprobOptions::default(),
+        grammar: None,
         special_tokens: SpecialTokenText::Hidden,
     };
     let started = Instant::now();

@@ -69,6 +69,7 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
             sampling,
             ends: parameters.ends.clone(),
             logprobs,
+            grammar: None,
             special_tokens: prompt.special_tokens(parameters.skip_special_tokens),
         };
         generations.push(place.submit(request).map_err(|error| refused(&service, E::PROMPT_PARAM, &error))?);

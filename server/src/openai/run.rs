@@ -195,6 +195,11 @@ impl Record {
             GenerationError::TimedOut { phase: TimeoutPhase::FirstToken | TimeoutPhase::Total, limit } => {
                 ApiError::GenerationTimeout { seconds: limit.as_secs() }
             }
+            // The request's own doing: the engine is well.
+            GenerationError::Grammar(_) => {
+                self.outcome = Outcome::Error;
+                ApiError::EngineFailed
+            }
             GenerationError::Engine(_) => {
                 self.note_failure();
                 ApiError::EngineFailed

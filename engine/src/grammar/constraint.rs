@@ -1,0 +1,97 @@
+use std::{
+    sync::mpsc::{Receiver, sync_channel},
+    time::Duration,
+};
+
+use llguidance::{CancellationHandle, Matcher};
+use thiserror::Error;
+
+use super::{Grammar, MaskThreads, NextTokens, error::sentence, masks::Job};
+
+/// How long a step waits for a mask. Fuel ends one after milliseconds; this is for a machine that stands still.
+const MASK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where one request is in its grammar.
+#[derive(Default)]
+pub(crate) struct Constraint {
+    state: State,
+    has_end: bool,
+    cancellation: Option<CancellationHandle>,
+}
+
+#[derive(Default)]
+enum State {
+    Ready(Box<Matcher>),
+    Computing(Receiver<(Matcher, Result<NextTokens, String>)>),
+    #[default]
+    Failed,
+}
+
+/// Why a request cannot follow its grammar any further.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum ConstraintError {
+    #[error("{0}")]
+    Grammar(String),
+    #[error("its mask took longer than {} s", MASK_LIMIT.as_secs())]
+    TooSlow,
+    #[error("its mask was asked for before its step began")]
+    NotBegun,
+}
+
+impl Constraint {
+    pub(crate) fn new(grammar: &Grammar) -> Self {
+        let (matcher, has_end) = grammar.start();
+        let cancellation = matcher.cancellation_handle();
+        Self { state: State::Ready(Box::new(matcher)), has_end, cancellation }
+    }
+
+    /// Has the mask of the next token computed from now on.
+    pub(crate) fn begin(&mut self, threads: &MaskThreads) {
+        if let State::Ready(matcher) = std::mem::take(&mut self.state) {
+            let (answer, computing) = sync_channel(1);
+            threads.submit(Job { matcher: *matcher, has_end: self.has_end, answer });
+            self.state = State::Computing(computing);
+        }
+    }
+
+    /// Waits for what was begun.
+    pub(crate) fn next(&mut self) -> Result<NextTokens, ConstraintError> {
+        let State::Computing(computing) = std::mem::take(&mut self.state) else {
+            return Err(ConstraintError::NotBegun);
+        };
+        let Ok((matcher, next)) = computing.recv_timeout(MASK_LIMIT) else {
+            self.cancel();
+            return Err(ConstraintError::TooSlow);
+        };
+        self.state = State::Ready(Box::new(matcher));
+        next.map_err(ConstraintError::Grammar)
+    }
+
+    /// Goes on by a token. Tells whether the answer is complete: nothing may follow it.
+    pub(crate) fn accept(&mut self, token: u32) -> Result<bool, ConstraintError> {
+        let State::Ready(matcher) = &mut self.state else { return Err(ConstraintError::NotBegun) };
+        matcher
+            .consume_token(token)
+            .map_err(|error| ConstraintError::Grammar(sentence(&error.to_string())))?;
+        Ok(matcher.is_stopped())
+    }
+
+    fn cancel(&self) {
+        if let Some(cancellation) = &self.cancellation {
+            cancellation.cancel();
+        }
+    }
+}
+
+/// A mask nobody waits for any more is given up.
+impl Drop for Constraint {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl std::fmt::Debug for Constraint {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Constraint").finish_non_exhaustive()
+    }
+}

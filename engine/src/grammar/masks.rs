@@ -1,0 +1,78 @@
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, channel},
+    },
+    thread,
+};
+
+use llguidance::Matcher;
+
+use super::error::sentence;
+use crate::sample::TokenMask;
+
+/// A mask of a hostile grammar takes one thread up to 20 ms; the others go on with everyone else's.
+const THREADS: usize = 4;
+
+/// Address space of their stacks: regular expressions are walked by recursion.
+const STACK_BYTES: usize = 64 << 20;
+
+/// Compute masks while the device computes logits. They end when the worker does, and sleep when nothing is asked.
+#[derive(Debug)]
+pub(crate) struct MaskThreads {
+    jobs: Sender<Job>,
+}
+
+/// What may follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NextTokens {
+    Of(TokenMask),
+    /// The answer is complete, and the model has no token to say so.
+    Nothing,
+}
+
+/// A request's matcher on its way through a thread.
+pub(super) struct Job {
+    pub(super) matcher: Matcher,
+    pub(super) has_end: bool,
+    pub(super) answer: SyncSender<(Matcher, Result<NextTokens, String>)>,
+}
+
+impl MaskThreads {
+    pub(crate) fn start() -> Result<Self, std::io::Error> {
+        let (jobs, inbox) = channel::<Job>();
+        let inbox = Arc::new(Mutex::new(inbox));
+        for _ in 0..THREADS {
+            let inbox = Arc::clone(&inbox);
+            thread::Builder::new()
+                .name("grammar-mask".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn(move || work(&inbox))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// The answer comes through the job's own channel. Without threads there is none, which its reader notices.
+    pub(super) fn submit(&self, job: Job) {
+        let _ = self.jobs.send(job);
+    }
+}
+
+fn work(inbox: &Mutex<Receiver<Job>>) {
+    loop {
+        let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job { mut matcher, has_end, answer }) = job else { return };
+        let next = next_tokens(&mut matcher, has_end);
+        // A request that has ended meanwhile needs no mask.
+        let _ = answer.send((matcher, next));
+    }
+}
+
+fn next_tokens(matcher: &mut Matcher, has_end: bool) -> Result<NextTokens, String> {
+    let may_end = !has_end && matcher.is_accepting().unwrap_or(false);
+    match matcher.compute_mask_or_eos() {
+        Ok(mask) => Ok(NextTokens::Of(TokenMask::new(mask.into()))),
+        Err(_) if may_end => Ok(NextTokens::Nothing),
+        Err(error) => Err(sentence(&error.to_string())),
+    }
+}
