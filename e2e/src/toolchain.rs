@@ -174,9 +174,7 @@ fn run_go(go: Command, what: &str, progress: Progress) -> Result<()> {
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Runs a build, says every few seconds how far it is, and shows all else it said only if it fails.

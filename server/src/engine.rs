@@ -4,7 +4,10 @@
 use std::fmt::Debug;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
-use sparkherd_engine::{Caller, EngineStats, Generation, GenerationRequest, ModelInfo, SubmitError};
+use sparkherd_engine::{
+    Caller, EmbeddingRequest, EngineStats, Generation, GenerationRequest, Grammar, GrammarError,
+    GrammarSource, ModelInfo, PendingEmbedding, SubmitError,
+};
 use thiserror::Error;
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -50,6 +53,9 @@ pub trait ChatEngine: Debug + Send + Sync + 'static {
     /// The bytes a token stands for.
     fn token_bytes(&self, token: u32) -> Vec<u8>;
 
+    /// Compiles what an answer must be. Takes seconds at worst: call it where blocking is allowed.
+    fn compile_grammar(&self, source: &GrammarSource) -> Result<Grammar, GrammarError>;
+
     /// Counts a place for one request, before anything is spent on it.
     fn reserve(&self, caller: &Caller) -> Result<Box<dyn Place>, SubmitError>;
 
@@ -63,4 +69,6 @@ pub trait ChatEngine: Debug + Send + Sync + 'static {
 /// A place for one request, given back when dropped.
 pub trait Place: Debug + Send {
     fn submit(self: Box<Self>, request: GenerationRequest) -> Result<Generation, SubmitError>;
+
+    fn embed(self: Box<Self>, request: EmbeddingRequest) -> Result<PendingEmbedding, SubmitError>;
 }

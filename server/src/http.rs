@@ -80,6 +80,7 @@ async fn answer<C: Buf>(
     match route {
         Route::ChatCompletions => openai::generate::<Chat, C>(incoming).await,
         Route::Completions => openai::generate::<Completions, C>(incoming).await,
+        Route::Embeddings => openai::embed(incoming).await,
         Route::Tokenize => openai::tokenize(incoming).await,
         Route::Detokenize => openai::detokenize(incoming).await,
         Route::Models | Route::Model => {

@@ -73,6 +73,9 @@ pub struct Metrics {
     prompt_tokens: Aliased<IntCounter>,
     generated_tokens: Aliased<IntCounter>,
     preemptions: Aliased<IntCounter>,
+    cache_queries: Aliased<IntCounter>,
+    cache_hits: Aliased<IntCounter>,
+    waiting_prompt_tokens: IntGauge,
     steps: IntCounter,
     held_bytes: IntGauge,
     step_age: Gauge,
@@ -111,6 +114,11 @@ impl Metrics {
                 "Tokens generated.",
             )?,
             preemptions: families.preemptions()?,
+            cache_queries: families
+                .same("prefix_cache_queries_total", "Prompt tokens looked for in the cache.")?,
+            cache_hits: families.same("prefix_cache_hits_total", "Prompt tokens found in the cache.")?,
+            waiting_prompt_tokens: families
+                .own_gauge("waiting_prompt_tokens", "Tokens of accepted prompts not yet computed.")?,
             steps: families.own_counter("steps_total", "Forward passes.")?,
             held_bytes: families.own_gauge("held_bytes", "Resident bytes of the process.")?,
             step_age: families.register(Gauge::with_opts(
@@ -160,6 +168,10 @@ impl Metrics {
         self.prompt_tokens.raise_to(stats.prompt_tokens);
         self.generated_tokens.raise_to(stats.generated_tokens);
         self.preemptions.raise_to(stats.preemptions);
+        self.cache_queries.raise_to(stats.cache_queries);
+        self.cache_hits.raise_to(stats.cache_hits);
+        let waiting_tokens = i64::try_from(stats.waiting_prompt_tokens).unwrap_or(i64::MAX);
+        self.waiting_prompt_tokens.set(waiting_tokens);
         raise(&self.steps, stats.steps);
         self.held_bytes.set(i64::try_from(held_bytes).unwrap_or(i64::MAX));
         self.step_age.set(stats.last_step_age_ms as f64 / 1000.0);
@@ -282,6 +294,11 @@ impl Families<'_> {
 
     fn tokens(&self, name: &str, help: &str) -> Result<Aliased<Histogram>, prometheus::Error> {
         self.histogram(name, TOKEN_BUCKETS, help)
+    }
+
+    /// A counter that vLLM calls as we do.
+    fn same(&self, name: &str, help: &str) -> Result<Aliased<IntCounter>, prometheus::Error> {
+        self.counter(name, name, help)
     }
 
     fn preemptions(&self) -> Result<Aliased<IntCounter>, prometheus::Error> {

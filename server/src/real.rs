@@ -4,8 +4,9 @@ use std::thread::JoinHandle;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt};
 use sparkherd_engine::{
-    Caller, EngineHandle, EngineStats, Generation, GenerationRequest, ModelInfo, Reservation,
-    SpecialTokenText, SubmitError, TemplateError, TextError,
+    Caller, EmbeddingRequest, EngineHandle, EngineStats, Generation, GenerationRequest, Grammar,
+    GrammarError, GrammarSource, ModelInfo, PendingEmbedding, Reservation, SpecialTokenText, SubmitError,
+    TemplateError, TextError,
 };
 
 use crate::engine::{ChatEngine, EncodedChat, Place, PromptError};
@@ -54,6 +55,10 @@ impl ChatEngine for RealEngine {
         self.handle.text().token_bytes(token).unwrap_or_default()
     }
 
+    fn compile_grammar(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
+        self.handle.compile_grammar(source)
+    }
+
     fn reserve(&self, caller: &Caller) -> Result<Box<dyn Place>, SubmitError> {
         Ok(Box::new(self.handle.reserve(caller)?))
     }
@@ -72,6 +77,10 @@ impl ChatEngine for RealEngine {
 impl Place for Reservation {
     fn submit(self: Box<Self>, request: GenerationRequest) -> Result<Generation, SubmitError> {
         Reservation::submit(*self, request)
+    }
+
+    fn embed(self: Box<Self>, request: EmbeddingRequest) -> Result<PendingEmbedding, SubmitError> {
+        Reservation::embed(*self, request)
     }
 }
 

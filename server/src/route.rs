@@ -5,6 +5,7 @@
 pub(crate) enum Route {
     ChatCompletions,
     Completions,
+    Embeddings,
     Tokenize,
     Detokenize,
     Models,
@@ -17,9 +18,10 @@ pub(crate) enum Route {
 
 impl Route {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::ChatCompletions,
         Self::Completions,
+        Self::Embeddings,
         Self::Tokenize,
         Self::Detokenize,
         Self::Models,
@@ -35,6 +37,7 @@ impl Route {
         let route = match path {
             "/v1/chat/completions" => Self::ChatCompletions,
             "/v1/completions" => Self::Completions,
+            "/v1/embeddings" => Self::Embeddings,
             "/tokenize" => Self::Tokenize,
             "/detokenize" => Self::Detokenize,
             "/v1/models" | "/v1/models/" => Self::Models,
@@ -49,7 +52,11 @@ impl Route {
 
     pub(crate) const fn method(self) -> &'static str {
         match self {
-            Self::ChatCompletions | Self::Completions | Self::Tokenize | Self::Detokenize => "POST",
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Embeddings
+            | Self::Tokenize
+            | Self::Detokenize => "POST",
             Self::Models | Self::Model | Self::Healthz | Self::Metrics | Self::Version | Self::OpenApi => {
                 "GET"
             }
@@ -62,6 +69,7 @@ impl Route {
         match self {
             Self::ChatCompletions => "/v1/chat/completions",
             Self::Completions => "/v1/completions",
+            Self::Embeddings => "/v1/embeddings",
             Self::Tokenize => "/tokenize",
             Self::Detokenize => "/detokenize",
             Self::Models => "/v1/models",

@@ -18,6 +18,8 @@ use crate::phase::Lifecycle;
 /// Prompts tokenised at once: it takes some 200 bytes a token, which the footprint has once, and megabytes a second, which
 /// is fast beside generating.
 const TOKENISING_MAX: usize = 1;
+/// Grammars compiled at once; one may take seconds, and the others wait without a thread each.
+const COMPILING_MAX: usize = 4;
 
 /// What a [`Service`] is told at start.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub struct Service {
     body_budget: BodyBudget,
     clients: ClientHasher,
     tokenising: Semaphore,
+    compiling: Semaphore,
     seed: u64,
     id_base: String,
     requests: AtomicU64,
@@ -66,6 +69,7 @@ impl Service {
             clients: ClientHasher::new(seed, &incarnation),
             engine,
             tokenising: Semaphore::new(TOKENISING_MAX),
+            compiling: Semaphore::new(COMPILING_MAX),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
             requests: AtomicU64::new(0),
@@ -152,6 +156,15 @@ impl Service {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let _permit = self.tokenising.acquire().await.ok()?;
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+
+    /// The same for grammars, so that a slow one delays no prompt.
+    pub(crate) async fn compiling<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let _permit = self.compiling.acquire().await.ok()?;
         tokio::task::spawn_blocking(work).await.ok()
     }
 }

@@ -9,12 +9,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sparkherd_footprint::{Footprint, KvDtype, Platform, Serving};
+use sparkherd_checkpoint::Checkpoint;
+use sparkherd_engine::weights::ModelDirectory;
+use sparkherd_footprint::{Footprint, KvDtype, Platform, Serving, plan, serving_default};
 use sparkherd_protocol::{Access, Command as AgentCommand, EngineConfig, Event, parse_event, to_line};
 
 /// Far beyond what anything here takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 pub(crate) const MODEL: &str = "coder";
+const THREADS: u32 = 2;
 
 pub(crate) struct Engine {
     child: Child,
@@ -36,6 +39,15 @@ pub(crate) fn config() -> EngineConfig {
         incarnation: "test-1".to_owned(),
         seed: 1,
     }
+}
+
+/// A configuration that fits a checkpoint.
+pub(crate) fn admitted(model_dir: &Path, context: u32, concurrency: u32) -> EngineConfig {
+    let facts = Checkpoint::read(&ModelDirectory(model_dir.to_owned())).unwrap().inspection.facts;
+    let serving = serving_default(&facts, context, concurrency);
+    let platform = Platform::cpu(THREADS);
+    let footprint = plan(&facts, &serving, &platform).unwrap();
+    EngineConfig { model_dir: model_dir.to_owned(), serving, platform, footprint, ..config() }
 }
 
 impl Engine {

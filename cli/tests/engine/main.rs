@@ -8,3 +8,4 @@ mod child;
 mod harness;
 mod memory;
 mod openai_python;
+mod structured;

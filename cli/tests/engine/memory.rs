@@ -1,29 +1,14 @@
 //! I18 on a real engine process: resident memory after load, and after every sequence has used its whole context, is at
 //! most the footprint and at least 90 % of it.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
-use sparkherd_checkpoint::Checkpoint;
-use sparkherd_engine::weights::ModelDirectory;
-use sparkherd_footprint::{Platform, plan, serving_default};
-use sparkherd_protocol::EngineConfig;
 
-use crate::harness::{Engine, MODEL, config, resident_bytes};
+use crate::harness::{Engine, MODEL, admitted, resident_bytes};
 
 const CONTEXT: u32 = 512;
 const CONCURRENCY: u32 = 16;
 /// Tokens each request generates; its prompt fills the rest of the context.
 const ANSWER_TOKENS: u32 = 16;
-const THREADS: u32 = 2;
-
-fn admitted(model_dir: &Path) -> EngineConfig {
-    let facts = Checkpoint::read(&ModelDirectory(model_dir.to_owned())).unwrap().inspection.facts;
-    let serving = serving_default(&facts, CONTEXT, CONCURRENCY);
-    let platform = Platform::cpu(THREADS);
-    let footprint = plan(&facts, &serving, &platform).unwrap();
-    EngineConfig { model_dir: model_dir.to_owned(), serving, platform, footprint, ..config() }
-}
 
 async fn fill_a_context(url: String, seed: u32) -> Value {
     let prompt_tokens = CONTEXT - ANSWER_TOKENS;
@@ -43,7 +28,7 @@ async fn overflow(url: String, bytes: usize) -> Value {
 async fn resident_memory_is_the_footprint_after_load_and_after_full_contexts() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     crate::checkpoint::write(directory.path());
-    let config = admitted(directory.path());
+    let config = admitted(directory.path(), CONTEXT, CONCURRENCY);
     let footprint_bytes = config.footprint.total_bytes();
     assert!(
         footprint_bytes >= 512 << 20,

@@ -7,7 +7,7 @@ use std::process::Command;
 use sha2::{Digest as _, Sha256};
 use sparkherd_protocol::Access;
 
-use crate::harness::{Engine, MODEL, config};
+use crate::harness::{Engine, MODEL, admitted, config};
 
 /// The release the script was written against.
 const CLIENT: &str = "openai==3.52.0";
@@ -19,14 +19,27 @@ fn the_official_client_works() {
         println!("skipped: there is no python3");
         return;
     }
-    let python = client_environment();
-    let mut config = config();
+    let mut fake = config();
+    fake.access = access();
+    run(&Engine::start(&fake, Some("answer \"Hello! I am a fake engine, and glad to help.\"")), None);
+    let model_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/ask-sparkherd");
+    let mut real = admitted(&model_dir.canonicalize().unwrap(), 256, 4);
+    real.access = access();
+    run(&Engine::start(&real, None), Some("grammars"));
+}
+
+fn access() -> Access {
     let hash = Sha256::digest(KEY).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
-    config.access = Access { anonymous: false, key_hashes: vec![hash] };
-    let engine = Engine::start(&config, Some("answer \"Hello! I am a fake engine, and glad to help.\""));
+    Access { anonymous: false, key_hashes: vec![hash] }
+}
+
+/// Runs the script, with what only an engine that follows `grammars` can do or without.
+fn run(engine: &Engine, grammars: Option<&str>) {
+    let python = client_environment();
     let url = engine.ready();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/tests/python/openai_client.py");
-    let status = Command::new(python).arg(script).args([&format!("{url}/v1"), KEY, MODEL]).status().unwrap();
+    let arguments = [&format!("{url}/v1"), KEY, MODEL];
+    let status = Command::new(python).arg(script).args(arguments).args(grammars).status().unwrap();
     assert!(status.success(), "{status}");
 }
 

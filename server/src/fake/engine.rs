@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    Caller, Ends, EngineStats, FinishReason, Generation, GenerationEvent, GenerationRequest, LogprobOptions,
-    ModelInfo, Piece, SampledToken, SubmitError, TokenLogprob, Usage,
+    Caller, Embedding, EmbeddingRequest, Ends, EngineStats, FinishReason, Generation, GenerationEvent,
+    GenerationRequest, Grammar, GrammarError, GrammarSource, LogprobOptions, ModelInfo, PendingEmbedding,
+    Piece, SampledToken, SubmitError, TokenLogprob, Usage,
 };
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Script;
@@ -173,6 +174,11 @@ impl ChatEngine for FakeEngine {
         word.cloned().or_else(character).unwrap_or_default().into_bytes()
     }
 
+    /// Nothing here could keep to one.
+    fn compile_grammar(&self, _: &GrammarSource) -> Result<Grammar, GrammarError> {
+        Err(GrammarError::Refused("a fake engine says what its script says".to_owned()))
+    }
+
     fn reserve(&self, _: &Caller) -> Result<Box<dyn Place>, SubmitError> {
         let inner = &self.0;
         if inner.draining.load(Ordering::Relaxed) {
@@ -199,7 +205,7 @@ impl Place for Waiting {
     fn submit(self: Box<Self>, request: GenerationRequest) -> Result<Generation, SubmitError> {
         let engine = self.0.clone();
         let inner = Arc::clone(&engine.0);
-        let prompt_tokens = inner.check(&request)?;
+        let prompt_tokens = inner.check(&request.prompt_tokens)?;
         let probe = inner.generations.fetch_add(1, Ordering::Relaxed) == 0;
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let runtime = inner.runtime.clone();
@@ -211,16 +217,27 @@ impl Place for Waiting {
         });
         Ok(Generation { prompt_tokens, events })
     }
+
+    /// A vector of length 1 whose direction is the prompt's length.
+    fn embed(self: Box<Self>, request: EmbeddingRequest) -> Result<PendingEmbedding, SubmitError> {
+        let prompt_tokens = self.0.0.check(&request.prompt_tokens)?;
+        let (sender, answer) = oneshot::channel();
+        let (sine, cosine) = (prompt_tokens as f32).sin_cos();
+        let usage = Usage { prompt_tokens, ..Usage::default() };
+        // Whoever asked still holds the other end.
+        let _ = sender.send(Ok(Embedding { values: vec![sine, cosine], usage }));
+        Ok(PendingEmbedding { prompt_tokens, answer })
+    }
 }
 
 impl Inner {
-    fn check(&self, request: &GenerationRequest) -> Result<u32, SubmitError> {
+    fn check(&self, prompt: &[u32]) -> Result<u32, SubmitError> {
         let ModelInfo { context, vocab_size, .. } = self.info;
-        let tokens = request.prompt_tokens.len();
+        let tokens = prompt.len();
         if tokens == 0 {
             return Err(SubmitError::EmptyPrompt);
         }
-        if let Some(&token) = request.prompt_tokens.iter().find(|token| **token >= vocab_size) {
+        if let Some(&token) = prompt.iter().find(|token| **token >= vocab_size) {
             return Err(SubmitError::UnknownToken { token, vocab_size });
         }
         let fits = u32::try_from(tokens).ok().filter(|tokens| *tokens < context);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::ask::Endpoint;
+use super::embeddings::EmbeddingAsk;
 use super::fields::asked;
 use super::tokens::{DetokenizeAsk, TokenizeAsk};
 use super::{Chat, Completions};
@@ -42,15 +43,28 @@ fn every_parameter_is_documented_and_no_other() {
         "messages": [{"role": "user", "content": "hi"}],
         "stream": true,
         "stream_options": {"include_usage": true},
+        "response_format": {"type": "text"},
+        "structured_outputs": {"json_object": true},
     });
     let parse = |body: &[u8]| drop(Chat::parse(body).unwrap());
     assert_eq!(known(parse, &chat), documented("ChatCompletionRequest"));
-    let completion = json!({"model": "m", "prompt": "hi", "stream": true, "stream_options": {}});
+    let completion = json!({
+        "model": "m", "prompt": "hi", "stream": true, "stream_options": {}, "response_format": {"type": "text"},
+        "structured_outputs": {"json_object": true},
+    });
     let parse = |body: &[u8]| drop(Completions::parse(body).unwrap());
     assert_eq!(known(parse, &completion), documented("CompletionRequest"));
+    let embedding = json!({"model": "m", "input": "hi"});
+    let parse = |body: &[u8]| drop(EmbeddingAsk::parse(body).unwrap());
+    assert_eq!(known(parse, &embedding), documented("EmbeddingRequest"));
     let parse = |body: &[u8]| drop(TokenizeAsk::parse(body).unwrap());
     let tokenize = json!({"messages": [{"role": "user", "content": "hi"}]});
     assert_eq!(known(parse, &tokenize), documented("TokenizeRequest"));
+    assert_eq!(
+        known(parse, &json!({"prompt": "hi"})),
+        documented("TokenizeRequest"),
+        "refused beside a text"
+    );
     let parse = |body: &[u8]| drop(DetokenizeAsk::parse(body).unwrap());
     assert_eq!(known(parse, &json!({"tokens": [1]})), documented("DetokenizeRequest"));
 }

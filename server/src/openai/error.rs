@@ -1,6 +1,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use sparkherd_engine::{GenerationError, TimeoutPhase};
 use thiserror::Error;
 use warp::http::StatusCode;
 use warp::http::header::{ALLOW, HeaderValue, RETRY_AFTER};
@@ -34,6 +35,10 @@ pub enum ApiError {
     ContextLength { param: Option<&'static str>, prompt: PromptSize, context: u32 },
     #[error("{detail}")]
     Prompt { param: &'static str, detail: String },
+    #[error("parameter '{param}' cannot be followed: {detail}")]
+    Grammar { param: &'static str, detail: String },
+    #[error("answer cannot go on as its grammar says: {detail}")]
+    GrammarFailed { detail: String },
     #[error("no API key: send it as 'Authorization: Bearer KEY'")]
     MissingKey,
     #[error("API key is not valid here")]
@@ -113,6 +118,8 @@ impl ApiError {
             | Self::Unsupported { .. }
             | Self::ContextLength { .. }
             | Self::Prompt { .. }
+            | Self::Grammar { .. }
+            | Self::GrammarFailed { .. }
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::MissingKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::UnknownModel { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
@@ -140,6 +147,7 @@ impl ApiError {
             Self::UnknownModel { .. } => "model_not_found",
             Self::ContextLength { .. } => "context_length_exceeded",
             Self::Prompt { .. } => "invalid_prompt",
+            Self::Grammar { .. } | Self::GrammarFailed { .. } => "invalid_grammar",
             Self::MissingKey | Self::WrongKey => "invalid_api_key",
             Self::UnknownPath => "unknown_url",
             Self::Method { .. } => "method_not_supported",
@@ -162,7 +170,7 @@ impl ApiError {
             Self::Missing { param } | Self::Invalid { param, .. } | Self::Unsupported { param, .. } => {
                 Some(param)
             }
-            Self::Prompt { param, .. } => Some(param),
+            Self::Prompt { param, .. } | Self::Grammar { param, .. } => Some(param),
             Self::ContextLength { param, .. } => *param,
             Self::UnknownModel { .. } => Some("model"),
             _ => None,
@@ -186,6 +194,23 @@ impl From<KeyProblem> for ApiError {
         match problem {
             KeyProblem::Missing => Self::MissingKey,
             KeyProblem::Wrong => Self::WrongKey,
+        }
+    }
+}
+
+impl From<&GenerationError> for ApiError {
+    fn from(error: &GenerationError) -> Self {
+        match *error {
+            GenerationError::Draining => Self::Draining,
+            GenerationError::SlowReader { .. } => Self::SlowReader,
+            GenerationError::TimedOut { phase: TimeoutPhase::Queue, limit } => {
+                Self::QueueTimeout { seconds: limit.as_secs() }
+            }
+            GenerationError::TimedOut { phase: TimeoutPhase::FirstToken | TimeoutPhase::Total, limit } => {
+                Self::GenerationTimeout { seconds: limit.as_secs() }
+            }
+            GenerationError::Grammar(ref detail) => Self::GrammarFailed { detail: detail.clone() },
+            GenerationError::Engine(_) => Self::EngineFailed,
         }
     }
 }

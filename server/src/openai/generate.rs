@@ -5,32 +5,20 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use futures::Stream;
-use sparkherd_engine::text::{ArgumentDelivery, ParserOptions};
-use sparkherd_engine::{Generation, GenerationRequest, ModelInfo, SpecialTokenText};
+use sparkherd_engine::{Generation, GenerationRequest, ModelInfo};
 use warp::http::header::{CONTENT_TYPE, HeaderValue};
 use warp::reply::Response;
 
 use super::ApiError;
 use super::answer::{Answer, Documents};
-use super::ask::{Ask, Endpoint, Head, Prompt, Start, TextPrompt};
-use super::chat::ChatAsk;
+use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::ignored::with_ignored;
 use super::parameters::Parameters;
+use super::prepare::{compile, prepare};
 use super::run::{Progress, Run};
 use super::stream::event_stream;
-use super::visit::{Incoming, Visit, bad_prompt, refused};
-use crate::engine::PromptError;
+use super::visit::{Incoming, Visit, refused};
 use crate::service::Service;
-
-/// One prompt, ready to be submitted once for each of its answers.
-#[derive(Debug)]
-struct Prepared {
-    tokens: Arc<[u32]>,
-    /// Its text, where answers begin with it.
-    echo: Option<Arc<str>>,
-    /// How an answer is split; ids of calls are another thing in each.
-    parser: Option<ParserOptions>,
-}
 
 /// Answers a request of endpoint `E`. Dropping the future or the response's body cancels the generations.
 pub(crate) async fn generate<E: Endpoint, C: Buf>(
@@ -47,7 +35,10 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     };
     // Before anything is tokenised: what there is no room for costs nothing.
     let places = visit.reserve(&parameters.caller, prompts.saturating_mul(choices_each))?;
-    let prepared = prepare::<E>(&visit.service, prompt, echo).await?;
+    let prepared = prepare::<E>(&visit.service, prompt, echo, parameters.structure.clone()).await?;
+    // All prompts of a request have the same form.
+    let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
+    let grammar = compile(&visit.service, structure).await?;
     let Visit { service, active, started, body, .. } = visit;
     drop(body);
     let head = head::<E>(&service, &parameters, logprobs.sampled.is_some());
@@ -69,7 +60,7 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
             sampling,
             ends: parameters.ends.clone(),
             logprobs,
-            grammar: None,
+            grammar: grammar.clone(),
             special_tokens: prompt.special_tokens(parameters.skip_special_tokens),
         };
         generations.push(place.submit(request).map_err(|error| refused(&service, E::PROMPT_PARAM, &error))?);
@@ -77,22 +68,6 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     }
     let run = Run::new(generations, choices_each, only_echo, &service, active, started);
     respond::<E>(head, starts, run, streaming.is_some(), ignored).await
-}
-
-impl Prepared {
-    /// What splits an answer has to see its marks, even where the client wants to see none.
-    const fn special_tokens(&self, skip: bool) -> SpecialTokenText {
-        match (skip, &self.parser) {
-            (false, _) => SpecialTokenText::Shown,
-            (true, Some(_)) => SpecialTokenText::Markers,
-            (true, None) => SpecialTokenText::Hidden,
-        }
-    }
-
-    fn start(&self, only_echo: bool, id_seed: u64) -> Start {
-        let parser = self.parser.clone().map(|options| ParserOptions { id_seed, ..options });
-        Start { prompt_tokens: Arc::clone(&self.tokens), echo: self.echo.clone(), only_echo, parser }
-    }
 }
 
 fn head<E: Endpoint>(service: &Service, parameters: &Parameters, logprobs: bool) -> Head {
@@ -120,53 +95,6 @@ fn check_tokens(parameters: &Parameters, info: &ModelInfo) -> Result<(), ApiErro
         return Err(invalid("logit_bias"));
     }
     Ok(())
-}
-
-async fn prepare<E: Endpoint>(
-    service: &Arc<Service>,
-    prompt: Prompt,
-    echo: bool,
-) -> Result<Vec<Prepared>, ApiError> {
-    let engine = Arc::clone(service.engine_arc());
-    let prepared = match prompt {
-        Prompt::Chat(chat) => {
-            service.blocking(move || prepare_chat(&*engine, chat).map(|prompt| vec![prompt])).await
-        }
-        Prompt::Texts(texts) => {
-            let prepare = move || texts.into_iter().map(|text| prepare_text(&*engine, text, echo)).collect();
-            service.blocking(prepare).await
-        }
-    };
-    let prepared: Result<Vec<Prepared>, PromptError> = prepared.ok_or(ApiError::EngineFailed)?;
-    prepared.map_err(|error| bad_prompt(service, E::PROMPT_PARAM, &error))
-}
-
-fn prepare_chat(engine: &dyn crate::engine::ChatEngine, chat: Box<ChatAsk>) -> Result<Prepared, PromptError> {
-    let ChatAsk { prompt, tools } = *chat;
-    let encoded = engine.encode_chat(&prompt)?;
-    let parser = ParserOptions {
-        start: encoded.reasoning_start,
-        tools: tools.callable.into_iter().map(|tool| tool.name).collect(),
-        parallel: tools.parallel,
-        arguments: ArgumentDelivery::Whole,
-        id_seed: 0,
-    };
-    Ok(Prepared { tokens: encoded.tokens.into(), echo: None, parser: Some(parser) })
-}
-
-fn prepare_text(
-    engine: &dyn crate::engine::ChatEngine,
-    prompt: TextPrompt,
-    echo: bool,
-) -> Result<Prepared, PromptError> {
-    let (tokens, text) = match prompt {
-        TextPrompt::Text(text) => (engine.encode_text(&text, true)?, echo.then_some(text)),
-        TextPrompt::Tokens(tokens) => {
-            let text = echo.then(|| engine.decode(&tokens)).transpose()?;
-            (tokens, text)
-        }
-    };
-    Ok(Prepared { tokens: tokens.into(), echo: text.map(Into::into), parser: None })
 }
 
 async fn respond<E: Endpoint>(

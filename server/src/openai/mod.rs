@@ -13,6 +13,7 @@ mod chat;
 mod completions;
 #[cfg(test)]
 mod document_tests;
+mod embeddings;
 mod error;
 mod fields;
 mod generate;
@@ -20,6 +21,7 @@ mod ignored;
 mod logprobs;
 mod models;
 mod parameters;
+mod prepare;
 mod run;
 mod stream;
 mod tokens;
@@ -30,6 +32,7 @@ pub use error::{ApiError, PromptSize};
 
 pub(crate) use chat::Chat;
 pub(crate) use completions::Completions;
+pub(crate) use embeddings::embed;
 pub(crate) use generate::generate;
 pub(crate) use models::{list, show};
 pub(crate) use parameters::CallerWishes;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sparkherd_engine::{
-    FinishReason, Generation, GenerationError, GenerationEvent, Piece, TimeoutPhase, TokenLogprob, Usage,
+    FinishReason, Generation, GenerationError, GenerationEvent, Piece, TokenLogprob, Usage,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -186,25 +186,10 @@ impl Record {
     }
 
     fn note_error(&mut self, error: &GenerationError) -> Step {
-        Step::Failed(match *error {
-            GenerationError::Draining => ApiError::Draining,
-            GenerationError::SlowReader { .. } => ApiError::SlowReader,
-            GenerationError::TimedOut { phase: TimeoutPhase::Queue, limit } => {
-                ApiError::QueueTimeout { seconds: limit.as_secs() }
-            }
-            GenerationError::TimedOut { phase: TimeoutPhase::FirstToken | TimeoutPhase::Total, limit } => {
-                ApiError::GenerationTimeout { seconds: limit.as_secs() }
-            }
-            // The request's own doing: the engine is well.
-            GenerationError::Grammar(_) => {
-                self.outcome = Outcome::Error;
-                ApiError::EngineFailed
-            }
-            GenerationError::Engine(_) => {
-                self.note_failure();
-                ApiError::EngineFailed
-            }
-        })
+        if matches!(error, GenerationError::Engine(_)) {
+            self.note_failure();
+        }
+        Step::Failed(error.into())
     }
 
     fn note_failure(&mut self) {

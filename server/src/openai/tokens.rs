@@ -9,7 +9,7 @@ use sparkherd_engine::text::ChatPrompt;
 use warp::reply::{Reply, Response};
 
 use super::ApiError;
-use super::chat::ChatAsk;
+use super::chat::{CHAT_PROMPT_PARAMS, ChatAsk};
 use super::fields::Fields;
 use super::ignored::with_ignored;
 use super::visit::{Incoming, Visit, bad_prompt};
@@ -59,7 +59,13 @@ impl TokenizeAsk {
         let mut ignored = Vec::new();
         let text: Option<String> = fields.take("prompt", "a string")?;
         let source = match text {
-            Some(text) => Source::Text { text, framed: framed.unwrap_or(true) },
+            Some(text) => {
+                // They would say nothing about a text.
+                if let Some(name) = CHAT_PROMPT_PARAMS.iter().find(|name| fields.take_raw(name).is_some()) {
+                    return Err(fields.invalid(name, "left out beside 'prompt'"));
+                }
+                Source::Text { text, framed: framed.unwrap_or(true) }
+            }
             // A template writes the special tokens itself.
             None if framed == Some(true) => {
                 return Err(fields.invalid("add_special_tokens", "false or left out with 'messages'"));

@@ -36,6 +36,17 @@ async fn wrong_conversations_name_their_place() {
                 "tools[0].function.parameters",
             ),
             (json!({"tools": vec![json!({"type": "function", "function": {"name": "f"}}); 129]}), "tools"),
+            (json!({"response_format": "json"}), "response_format"),
+            (json!({"response_format": {"type": "xml"}}), "response_format.type"),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "strict": 1}}}),
+                "response_format.json_schema.strict",
+            ),
+            (json!({"structured_outputs": {}}), "structured_outputs"),
+            (json!({"structured_outputs": {"regex": "a", "choice": ["a"]}}), "structured_outputs"),
+            (json!({"structured_outputs": {"choice": "a"}}), "structured_outputs.choice"),
+            (json!({"guided_regex": 7}), "guided_regex"),
+            (json!({"guided_regex": "a", "guided_json": {}}), "guided_regex"),
             (json!({"tool_choice": "required"}), "tool_choice"),
             (
                 json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
@@ -131,8 +142,6 @@ async fn wrong_completions_name_their_parameter() {
 async fn what_is_not_offered_is_refused_by_name_and_its_neutral_value_is_taken() {
     let server = Server::start("").await;
     for (param, refused_value, neutral) in [
-        ("response_format", json!({"type": "json_object"}), json!({"type": "text"})),
-        ("structured_outputs", json!({"json": {}}), json!(null)),
         ("modalities", json!(["text", "audio"]), json!(["text"])),
         ("audio", json!({"voice": "ash"}), json!(null)),
         ("functions", json!([{"name": "f"}]), json!([])),
@@ -169,6 +178,32 @@ async fn what_is_not_offered_is_refused_by_name_and_its_neutral_value_is_taken()
         let refusal = refusal(server.chat(json!({"messages": [message]})).await).await;
         assert_eq!(refusal, refused(400, "unsupported_parameter", Some(param)));
     }
+}
+
+#[tokio::test]
+async fn forms_that_cannot_be_followed_say_whose_they_are() {
+    let server = Server::start("").await;
+    let tool = json!([{"type": "function", "function": {"name": "f"}}]);
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}});
+    // The fake engine follows none.
+    for (changes, param) in [
+        (json!({"response_format": {"type": "json_object"}}), "response_format"),
+        (json!({"response_format": schema.clone(), "tools": tool, "tool_choice": "none"}), "response_format"),
+        (json!({"structured_outputs": {"json": {"type": "object"}}}), "structured_outputs"),
+        (json!({"structured_outputs": {"json_object": true}}), "structured_outputs"),
+        (json!({"guided_choice": ["a", "b"]}), "guided_choice"),
+        (json!({"guided_json": "{}"}), "guided_json"),
+        (json!({"tools": tool, "tool_choice": "required"}), "tools"),
+        (json!({"tools": tool, "tool_choice": {"type": "function", "function": {"name": "f"}}}), "tools"),
+    ] {
+        let context = changes.to_string();
+        let refusal = refusal(server.chat(changes).await).await;
+        assert_eq!(refusal, refused(400, "invalid_grammar", Some(param)), "{context}");
+    }
+    let both = json!({"tools": tool, "response_format": schema});
+    let refusal = refusal(server.chat(both).await).await;
+    assert_eq!(refusal, refused(400, "unsupported_parameter", Some("response_format")));
+    assert_eq!(server.chat(json!({"response_format": {"type": "text"}})).await.status(), 200);
 }
 
 #[tokio::test]
@@ -229,7 +264,7 @@ async fn prompts_that_do_not_fit_say_so_in_numbers() {
 async fn keys_and_models() {
     let server = Server::start("").await;
     let request = |path: &str| server.client.post(format!("{}{path}", server.url)).body("{");
-    for path in ["/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"] {
+    for path in ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize"] {
         let missing = request(path).send().await.unwrap();
         assert_eq!(refusal(missing).await, refused(401, "invalid_api_key", None));
         let wrong = request(path).bearer_auth("sk-spark-other").send().await.unwrap();

@@ -20,8 +20,8 @@ impl Random {
     }
 }
 
-fn good_bodies() -> [(&'static str, Value); 4] {
-    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": true}});
+fn good_bodies() -> [(&'static str, Value); 5] {
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": false}});
     let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
     let chat = json!({
         "model": MODEL,
@@ -42,6 +42,10 @@ fn good_bodies() -> [(&'static str, Value); 4] {
     [
         ("/v1/chat/completions", chat),
         ("/v1/completions", completion),
+        (
+            "/v1/embeddings",
+            json!({"model": MODEL, "input": ["a", "b"], "encoding_format": "base64", "pooling": "mean"}),
+        ),
         ("/tokenize", json!({"prompt": "hi", "return_token_strs": true})),
         ("/detokenize", json!({"tokens": [104, 105]})),
     ]

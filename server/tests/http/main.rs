@@ -4,6 +4,7 @@
 
 mod answers;
 mod bad_input;
+mod embeddings;
 mod fuzz;
 mod harness;
 mod life;

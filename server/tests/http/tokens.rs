@@ -20,6 +20,11 @@ async fn texts_and_conversations_become_tokens_and_text_again() {
     assert_eq!(answer, json!({"prompt": "hé"}));
     for (path, body, expected) in [
         ("/tokenize", json!({}), refused(400, "missing_required_parameter", Some("messages"))),
+        (
+            "/tokenize",
+            json!({"prompt": "hi", "messages": []}),
+            refused(400, "invalid_value", Some("messages")),
+        ),
         ("/tokenize", json!({"prompt": 7}), refused(400, "invalid_value", Some("prompt"))),
         (
             "/tokenize",

@@ -1,6 +1,6 @@
 """Uses a sparkherd endpoint as its users do: through OpenAI's own client, with retries off.
 
-    python openai_client.py BASE_URL API_KEY MODEL
+    python openai_client.py BASE_URL API_KEY MODEL [grammars]
 
 Asserts what holds for any model, so it runs against a fake engine and a real one alike. Exits 0 if all of it holds.
 """
@@ -124,8 +124,56 @@ def tools(client, model):
         {"role": "assistant", "content": None, "tool_calls": [past]},
         {"role": "tool", "tool_call_id": "abcdefghi", "content": "sunny"},
     ]
-    answer = client.chat.completions.create(messages=conversation, **ask)
-    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls"), answer
+    try:
+        answer = client.chat.completions.create(messages=conversation, **ask)
+    except openai.BadRequestError as refused:
+        # A model whose template knows no tools says so.
+        assert refused.code == "invalid_prompt", refused
+    else:
+        assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls"), answer
+
+
+def embeddings(client, model):
+    """The client asks for base64 by itself; plain numbers are the same vector."""
+    encoded = client.embeddings.create(model=model, input=["Hello", "there"])
+    plain = client.embeddings.create(model=model, input=["Hello", "there"], encoding_format="float")
+    assert [entry.index for entry in encoded.data] == [0, 1] and encoded.usage.total_tokens > 0, encoded
+    for one, other in zip(encoded.data, plain.data, strict=True):
+        assert len(one.embedding) == len(other.embedding) > 0, (one, other)
+        assert all(abs(a - b) < 1e-6 for a, b in zip(one.embedding, other.embedding)), (one, other)
+        assert abs(sum(value * value for value in one.embedding) - 1) < 1e-3, one
+
+
+def structured(client, model):
+    """For engines that follow grammars; what ends by itself is valid."""
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}, "size": {"enum": ["small", "large"]}},
+        "required": ["ok", "size"],
+        "additionalProperties": False,
+    }
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": "Hello"}],
+        max_tokens=64,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}},
+    ).choices[0]
+    assert answer.finish_reason == "stop", answer
+    value = json.loads(answer.message.content)
+    assert isinstance(value["ok"], bool) and value["size"] in ("small", "large"), value
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": schema}}
+    with client.chat.completions.stream(
+        model=model,
+        messages=[{"role": "user", "content": "Hello"}],
+        max_tokens=160,
+        tools=[tool],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    ) as stream:
+        final = stream.get_final_completion().choices[0]
+    (call,) = final.message.tool_calls
+    assert call.function.name == "f" and json.loads(call.function.arguments)["size"] in ("small", "large"), final
+    assert final.finish_reason == "tool_calls", final
 
 
 def models(client, model):
@@ -145,7 +193,7 @@ def errors(client, base_url, model):
         ("n", ask(n=9)),
         ("temperature", ask(temperature=3)),
         ("tool_choice", ask(tools=functions, tool_choice="sometimes")),
-        ("response_format", ask(response_format={"type": "json_object"})),
+        ("response_format.type", ask(response_format={"type": "xml"})),
         ("messages", ask(messages=[])),
     ):
         refused = raises(openai.BadRequestError, call)
@@ -161,7 +209,7 @@ def errors(client, base_url, model):
 
 
 def main():
-    base_url, api_key, model = sys.argv[1:]
+    base_url, api_key, model, *grammars = sys.argv[1:]
     client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
     whole = chat_whole(client, model)
     chat_stream(client, model, whole)
@@ -170,6 +218,9 @@ def main():
     several(client, model)
     logprobs(client, model)
     tools(client, model)
+    embeddings(client, model)
+    if grammars:
+        structured(client, model)
     models(client, model)
     errors(client, base_url, model)
     print(f"openai-python {openai.__version__}: all as it should be")

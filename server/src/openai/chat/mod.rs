@@ -8,13 +8,13 @@ mod tools;
 mod whole;
 
 use sparkherd_engine::LogprobOptions;
-use sparkherd_engine::text::ChatPrompt;
+use sparkherd_engine::text::{ChatPrompt, ToolChoice};
 
 use super::ApiError;
 use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::fields::Fields;
 use super::logprobs::TOP_LOGPROBS_MAX;
-use super::parameters::Parameters;
+use super::parameters::{Parameters, Structure};
 
 pub(crate) use tools::Tools;
 
@@ -22,6 +22,20 @@ use messages::take_messages;
 use stream::ChatStream;
 use template::{PromptEnd, take_documents, take_kwargs, take_prompt_end};
 use whole::ChatWhole;
+
+/// What [`ChatAsk::take`] reads.
+pub(super) const CHAT_PROMPT_PARAMS: [&str; 10] = [
+    "add_generation_prompt",
+    "chat_template_kwargs",
+    "continue_final_message",
+    "documents",
+    "enable_thinking",
+    "messages",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "tool_choice",
+    "tools",
+];
 
 /// A conversation to go on with.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -68,6 +82,14 @@ impl Endpoint for Chat {
         let mut ignored = Vec::new();
         let chat = ChatAsk::take(&mut fields, &mut ignored)?;
         ignored.extend(fields.left_over());
+        // A form for the words would forbid the calls.
+        if let Some(Structure { param, .. }) = parameters.structure
+            && chat.tools.choice == ToolChoice::Auto
+            && !chat.tools.callable.is_empty()
+        {
+            let allowed = "text only, or \"tool_choice\": \"none\" or \"required\" with it";
+            return Err(ApiError::Unsupported { param: param.to_owned(), allowed });
+        }
         Ok(Ask { parameters, prompt: Prompt::Chat(Box::new(chat)), logprobs, echo: false, ignored })
     }
 

@@ -46,10 +46,6 @@ pub(super) fn take_tools(fields: &mut Fields<'_>, ignored: &mut Vec<String>) -> 
         tools.callable.push(callable);
     }
     tools.choice = take_choice(fields, choice, &tools.callable)?;
-    if matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_)) {
-        let param = fields.path("tool_choice");
-        return Err(ApiError::Unsupported { param, allowed: "\"none\" or \"auto\"" });
-    }
     if tools.choice == ToolChoice::None {
         // What may not be called is not shown either: a model cannot be tempted by what it does not know.
         tools.shown.clear();

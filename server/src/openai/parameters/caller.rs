@@ -27,7 +27,9 @@ pub(crate) enum ServiceTier {
 /// Takes `user`, `safety_identifier`, `cache_salt`, `priority` and `service_tier`.
 ///
 /// `flex` is OpenAI's word for work that can wait, a `priority` above 0 is vLLM's; either makes a request `Batch`.
-pub(super) fn take_caller(fields: &mut Fields<'_>) -> Result<(CallerWishes, Option<ServiceTier>), ApiError> {
+pub(in super::super) fn take_caller(
+    fields: &mut Fields<'_>,
+) -> Result<(CallerWishes, Option<ServiceTier>), ApiError> {
     let safety_identifier = take_name(fields, "safety_identifier")?;
     let user = take_name(fields, "user")?.or(safety_identifier);
     let cache_salt = take_name(fields, "cache_salt")?;

@@ -5,6 +5,7 @@ mod ends;
 mod neutral;
 mod sampling;
 mod streaming;
+mod structure;
 
 use sparkherd_engine::{Ends, Sampling};
 
@@ -13,7 +14,9 @@ use super::fields::Fields;
 
 pub(crate) use caller::{CallerWishes, ServiceTier};
 pub(crate) use streaming::Streaming;
+pub(crate) use structure::{Structure, lark_expression};
 
+pub(super) use caller::take_caller;
 pub(super) use neutral::is_empty;
 
 /// Answers to one prompt: each takes a sequence of the batch.
@@ -30,6 +33,7 @@ pub(super) struct Parameters {
     pub(super) sampling: Sampling,
     pub(super) ends: Ends,
     pub(super) skip_special_tokens: bool,
+    pub(super) structure: Option<Structure>,
     pub(super) caller: CallerWishes,
     pub(super) service_tier: Option<ServiceTier>,
     pub(super) streaming: Option<Streaming>,
@@ -51,6 +55,7 @@ impl Parameters {
             sampling: sampling::take_sampling(fields)?,
             ends: ends::take_ends(fields, max_tokens)?,
             skip_special_tokens: fields.take("skip_special_tokens", "true or false")?.unwrap_or(true),
+            structure: structure::take_structure(fields)?,
             caller,
             service_tier,
             streaming: streaming::take_streaming(fields)?,

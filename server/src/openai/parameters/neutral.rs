@@ -17,8 +17,6 @@ enum Neutral {
     Empty,
     /// `["text"]`.
     TextOnly,
-    /// `{"type": "text"}`.
-    TextType,
 }
 
 impl Neutral {
@@ -31,7 +29,6 @@ impl Neutral {
             Self::Text(text) => text,
             Self::Empty => "it empty",
             Self::TextOnly => "[\"text\"]",
-            Self::TextType => "{\"type\": \"text\"}",
         }
     }
 
@@ -44,19 +41,10 @@ impl Neutral {
                 serde_json::from_str::<Text<'_>>(text).is_ok_and(|value| value.0 == allowed)
             }
             Self::Empty => is_empty(value),
-            Self::TextType => {
-                serde_json::from_str::<Typed<'_>>(text).is_ok_and(|value| value.r#type == "text")
-            }
             Self::TextOnly => serde_json::from_str::<Vec<Text<'_>>>(text)
                 .is_ok_and(|value| matches!(&value[..], [only] if only.0 == "text")),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct Typed<'a> {
-    #[serde(borrow)]
-    r#type: std::borrow::Cow<'a, str>,
 }
 
 /// A string, borrowed where it has no escapes.
@@ -77,16 +65,10 @@ const NOT_OFFERED: &[(&str, Neutral)] = &[
     ("chat_template", Neutral::Null),
     ("function_call", Neutral::Text("none")),
     ("functions", Neutral::Empty),
-    ("guided_choice", Neutral::Null),
-    ("guided_grammar", Neutral::Null),
-    ("guided_json", Neutral::Null),
-    ("guided_regex", Neutral::Null),
     ("include_stop_str_in_output", Neutral::Flag(false)),
     ("length_penalty", Neutral::Null),
     ("modalities", Neutral::TextOnly),
     ("prompt_logprobs", Neutral::Null),
-    ("response_format", Neutral::TextType),
-    ("structured_outputs", Neutral::Null),
     ("suffix", Neutral::Text("")),
     ("truncate_prompt_tokens", Neutral::Null),
     ("use_beam_search", Neutral::Flag(false)),

@@ -1,0 +1,132 @@
+//! From an understood request to prompts of tokens, and to the grammar of their answers.
+
+use std::sync::Arc;
+
+use sparkherd_engine::text::{ArgumentDelivery, ParserOptions, ReasoningStart, ToolChoice};
+use sparkherd_engine::{Grammar, GrammarError, GrammarSource, SpecialTokenText};
+
+use super::ApiError;
+use super::ask::{Endpoint, Prompt, Start, TextPrompt};
+use super::chat::ChatAsk;
+use super::parameters::{Structure, lark_expression};
+use super::visit::bad_prompt;
+use crate::engine::{ChatEngine, PromptError};
+use crate::service::Service;
+
+/// One prompt, ready to be submitted once for each of its answers.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) tokens: Arc<[u32]>,
+    /// Its text, where answers begin with it.
+    echo: Option<Arc<str>>,
+    /// How an answer is split; ids of calls are another thing in each.
+    parser: Option<ParserOptions>,
+    /// What an answer must be, and the parameter that says so.
+    pub(super) structure: Option<Structure>,
+}
+
+impl Prepared {
+    /// What splits an answer has to see its marks, even where the client wants to see none.
+    pub(super) const fn special_tokens(&self, skip: bool) -> SpecialTokenText {
+        match (skip, &self.parser) {
+            (false, _) => SpecialTokenText::Shown,
+            (true, Some(_)) => SpecialTokenText::Markers,
+            (true, None) => SpecialTokenText::Hidden,
+        }
+    }
+
+    pub(super) fn start(&self, only_echo: bool, id_seed: u64) -> Start {
+        let parser = self.parser.clone().map(|options| ParserOptions { id_seed, ..options });
+        Start { prompt_tokens: Arc::clone(&self.tokens), echo: self.echo.clone(), only_echo, parser }
+    }
+}
+
+pub(super) async fn prepare<E: Endpoint>(
+    service: &Arc<Service>,
+    prompt: Prompt,
+    echo: bool,
+    structure: Option<Structure>,
+) -> Result<Vec<Prepared>, ApiError> {
+    let engine = Arc::clone(service.engine_arc());
+    let prepared = match prompt {
+        Prompt::Chat(chat) => {
+            service.blocking(move || prepare_chat(&*engine, chat, structure).map(|prompt| vec![prompt])).await
+        }
+        Prompt::Texts(texts) => {
+            let prepare = move || {
+                texts.into_iter().map(|text| prepare_text(&*engine, text, echo, structure.clone())).collect()
+            };
+            service.blocking(prepare).await
+        }
+    };
+    let prepared: Result<Vec<Prepared>, PromptError> = prepared.ok_or(ApiError::EngineFailed)?;
+    prepared.map_err(|error| bad_prompt(service, E::PROMPT_PARAM, &error))
+}
+
+fn prepare_chat(
+    engine: &dyn ChatEngine,
+    chat: Box<ChatAsk>,
+    structure: Option<Structure>,
+) -> Result<Prepared, PromptError> {
+    let ChatAsk { prompt, tools } = *chat;
+    let encoded = engine.encode_chat(&prompt)?;
+    let start = encoded.reasoning_start;
+    let forced = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
+    let calls = engine.chat_format().tool_grammar(&tools.callable, &tools.choice, tools.parallel, start);
+    let calls = calls.map(|lark| Structure { param: "tools", source: GrammarSource::Lark(lark) });
+    let words = structure.map(|structure| behind_thoughts(engine, structure, start));
+    let parser = ParserOptions {
+        start,
+        tools: tools.callable.into_iter().map(|tool| tool.name).collect(),
+        parallel: tools.parallel,
+        // What a grammar forces cannot turn out to be no call.
+        arguments: if forced { ArgumentDelivery::AsTheyCome } else { ArgumentDelivery::Whole },
+        id_seed: 0,
+    };
+    // Where calls are forced there are no words that could have a form.
+    Ok(Prepared {
+        tokens: encoded.tokens.into(),
+        echo: None,
+        parser: Some(parser),
+        structure: calls.or(words),
+    })
+}
+
+/// The form of an answer whose thoughts, if it has any, are free. A regular expression or a grammar of the client's own is of
+/// the whole answer.
+fn behind_thoughts(engine: &dyn ChatEngine, structure: Structure, start: ReasoningStart) -> Structure {
+    let Structure { param, source } = structure;
+    let free =
+        lark_expression(&source).and_then(|answer| engine.chat_format().after_reasoning(&answer, start));
+    Structure { param, source: free.map_or(source, GrammarSource::Lark) }
+}
+
+fn prepare_text(
+    engine: &dyn ChatEngine,
+    prompt: TextPrompt,
+    echo: bool,
+    structure: Option<Structure>,
+) -> Result<Prepared, PromptError> {
+    let (tokens, text) = match prompt {
+        TextPrompt::Text(text) => (engine.encode_text(&text, true)?, echo.then_some(text)),
+        TextPrompt::Tokens(tokens) => {
+            let text = echo.then(|| engine.decode(&tokens)).transpose()?;
+            (tokens, text)
+        }
+    };
+    Ok(Prepared { tokens: tokens.into(), echo: text.map(Into::into), parser: None, structure })
+}
+
+pub(super) async fn compile(
+    service: &Arc<Service>,
+    structure: Option<Structure>,
+) -> Result<Option<Grammar>, ApiError> {
+    let Some(Structure { param, source }) = structure else { return Ok(None) };
+    let engine = Arc::clone(service.engine_arc());
+    let compiled = service.compiling(move || engine.compile_grammar(&source)).await;
+    match compiled.ok_or(ApiError::EngineFailed)? {
+        Ok(grammar) => Ok(Some(grammar)),
+        Err(GrammarError::Vocabulary(_) | GrammarError::Thread(_)) => Err(ApiError::EngineFailed),
+        Err(error) => Err(ApiError::Grammar { param, detail: error.to_string() }),
+    }
+}
