@@ -19,7 +19,9 @@ ALIGNMENT = 32
 # Numbers of ggml's types and of llama.cpp's file types.
 GGML_F32, GGML_Q4_0, GGML_Q8_0, GGML_BF16 = 0, 2, 8, 30
 FILE_TYPE = {GGML_Q4_0: 2, GGML_Q8_0: 7, GGML_BF16: 32}
-UINT32, FLOAT32, STRING = 4, 6, 8
+UINT32, INT32, FLOAT32, STRING, ARRAY = 4, 5, 6, 8, 9
+# Kinds of sentencepiece's tokens.
+NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 
 
 def to_bf16(values):
@@ -134,12 +136,25 @@ def gguf_tensor(name, values, ggml_type):
     return ggml_type, rounded(from_bf16(np.ascontiguousarray(values))).tobytes()
 
 
+def vocabulary():
+    """Texts and kinds of a sentencepiece vocabulary that can write any text and means nothing."""
+    special = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)]
+    tokens = special + [(f"<0x{byte:02X}>", BYTE) for byte in range(256)]
+    return tokens + [(f"\u2581w{index}", NORMAL) for index in range(VOCAB - len(tokens))]
+
+
 def write_gguf(path, stored, ggml_type):
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def string(text):
-        return struct.pack("<Q", len(text)) + text.encode()
+        stored = text.encode()
+        return struct.pack("<Q", len(stored)) + stored
 
+    def array(kind, values):
+        items = b"".join(string(v) if kind == STRING else struct.pack(formats[kind], v) for v in values)
+        return struct.pack("<IQ", kind, len(values)) + items
+
+    formats = {UINT32: "<I", INT32: "<i", FLOAT32: "<f"}
     keys = [
         ("general.architecture", STRING, "llama"), ("general.name", STRING, "random"),
         ("general.file_type", UINT32, FILE_TYPE[ggml_type]), ("general.alignment", UINT32, ALIGNMENT),
@@ -148,13 +163,19 @@ def write_gguf(path, stored, ggml_type):
         ("llama.feed_forward_length", UINT32, INTERMEDIATE), ("llama.attention.head_count", UINT32, HEADS),
         ("llama.attention.head_count_kv", UINT32, KV_HEADS), ("llama.rope.dimension_count", UINT32, HEAD_DIM),
         ("llama.attention.layer_norm_rms_epsilon", FLOAT32, EPSILON), ("llama.rope.freq_base", FLOAT32, THETA),
-        ("tokenizer.ggml.model", STRING, "no_vocab"),
+        ("tokenizer.ggml.model", STRING, "llama"), ("tokenizer.ggml.bos_token_id", UINT32, 1),
+        ("tokenizer.ggml.eos_token_id", UINT32, 2), ("tokenizer.ggml.unknown_token_id", UINT32, 0),
+        ("tokenizer.ggml.tokens", ARRAY, array(STRING, [text for text, _ in vocabulary()])),
+        ("tokenizer.ggml.token_type", ARRAY, array(INT32, [kind for _, kind in vocabulary()])),
+        ("tokenizer.ggml.scores", ARRAY, array(FLOAT32, [-float(index) for index in range(VOCAB)])),
     ]
-    formats = {UINT32: "<I", FLOAT32: "<f"}
     head = struct.pack("<4sIQQ", b"GGUF", 3, len(stored), len(keys))
     for key, kind, value in keys:
         head += string(key) + struct.pack("<I", kind)
-        head += string(value) if kind == STRING else struct.pack(formats[kind], value)
+        if kind == ARRAY:
+            head += value
+        else:
+            head += string(value) if kind == STRING else struct.pack(formats[kind], value)
     offset, data = 0, []
     for name, values in stored.items():
         kind, contents = gguf_tensor(name, values, ggml_type)

@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::{
     pool::Pool,
     shared_slice::SharedSlice,
-    simd::{Element, Kernel, LANES, Path, Simd, exp, sum},
+    simd::{Element, Kernel, LANES, Path, Simd, exp},
 };
 use crate::backend::{
     Attention, BackendError, HostMemory, KvShape, KvWrite, SequenceRows, arena::Plain, check::disjoint,
@@ -26,6 +26,12 @@ const _: () = assert!(BLOCK == LANES);
 /// Queries that share one walk over the blocks of a key head: enough that a block read from memory is used many times,
 /// few enough that a short prompt still gives every thread work.
 const PIECE_QUERIES: usize = 32;
+
+/// Queries whose scores are computed together: with four sums each, 16 registers.
+const SIDE_BY_SIDE: usize = 4;
+
+/// Keys (or values) of a block that are widened once for all queries of a walk: heads of up to 256 elements, 16 KiB.
+const WIDENED_ELEMENTS: usize = 256 * BLOCK;
 
 pub(super) fn kv_write<T: Element + Plain>(
     memory: &mut HostMemory,
@@ -130,17 +136,18 @@ impl<T: Element> Kernel for Walk<'_, T> {
             self.output(query).fill(0.0);
         }
         let block_elements = self.kv.head_dim * BLOCK;
+        let (mut wide_keys, mut wide_values) = ([0.0; WIDENED_ELEMENTS], [0.0; WIDENED_ELEMENTS]);
         let last_position = self.sequence.position + (self.range.end - 1) / self.group;
         for (index, block) in self.blocks[..=last_position / BLOCK].iter().enumerate() {
             let first = (*block as usize * self.kv.kv_heads + self.kv_head) * block_elements;
-            let keys = self.keys[first..first + block_elements].as_chunks().0;
+            let keys = &self.keys[first..first + block_elements];
             let values = &self.values[first..first + block_elements];
-            for (query, running) in self.range.clone().zip(&mut running) {
-                let position = self.sequence.position + query / self.group;
-                let visible = (position + 1).saturating_sub(index * BLOCK).min(BLOCK);
-                if visible > 0 {
-                    self.fold(simd, query, running, keys, values, visible);
-                }
+            if block_elements <= WIDENED_ELEMENTS && self.range.len() > 1 {
+                widen(simd, keys, &mut wide_keys);
+                widen(simd, values, &mut wide_values);
+                self.fold_block(simd, index, &wide_keys, &wide_values[..block_elements], &mut running);
+            } else {
+                self.fold_block(simd, index, keys, values, &mut running);
             }
         }
         for (query, running) in self.range.clone().zip(&running) {
@@ -171,51 +178,119 @@ impl<T: Element> Walk<'_, T> {
         unsafe { self.out.range(self.elements(query)) }
     }
 
-    /// Adds the first `visible` tokens of a block.
+    /// Adds a block's visible tokens to every query.
     #[inline(always)]
-    fn fold<S: Simd>(
+    fn fold_block<S: Simd, U: Element>(
         &self,
         simd: S,
-        query: usize,
-        running: &mut Running,
-        keys: &[[T; LANES]],
-        values: &[T],
-        visible: usize,
+        index: usize,
+        keys: &[U],
+        values: &[U],
+        running: &mut [Running; PIECE_QUERIES],
     ) {
-        let mut weights = scores(simd, &self.queries[self.elements(query)], keys, self.scale);
-        let mut largest = running.largest;
-        for score in &weights[..visible] {
-            largest = largest.max(*score);
+        let keys = &keys.as_chunks().0[..self.kv.head_dim];
+        let mut query = self.range.start;
+        while S::WIDE && query + SIDE_BY_SIDE <= self.range.end {
+            self.fold::<S, U, SIDE_BY_SIDE>(simd, index, query, keys, values, running);
+            query += SIDE_BY_SIDE;
         }
-        for (lane, weight) in weights.iter_mut().enumerate() {
-            let exponential = exp(*weight - largest);
-            *weight = if lane < visible { exponential } else { 0.0 };
+        while query < self.range.end {
+            self.fold::<S, U, 1>(simd, index, query, keys, values, running);
+            query += 1;
         }
-        // The first block finds a total of 0, so that what `exp` makes of minus infinity does not matter.
-        let correction = exp(running.largest - largest);
-        running.total = running.total * correction + sum(weights);
-        running.largest = largest;
-        accumulate(simd, self.output(query), correction, &weights[..visible], values);
+    }
+
+    /// Adds a block's visible tokens to `Q` queries from `first` on. Side by side, they wait for their own chains of
+    /// operations only; no operation of one reads another's.
+    #[inline(always)]
+    fn fold<S: Simd, U: Element, const Q: usize>(
+        &self,
+        simd: S,
+        index: usize,
+        first: usize,
+        keys: &[[U; LANES]],
+        values: &[U],
+        running: &mut [Running; PIECE_QUERIES],
+    ) {
+        let mut visible = [0; Q];
+        let mut queries: [&[f32]; Q] = [&[]; Q];
+        for (offset, (visible, query)) in visible.iter_mut().zip(&mut queries).enumerate() {
+            let position = self.sequence.position + (first + offset) / self.group;
+            *visible = (position + 1).saturating_sub(index * BLOCK).min(BLOCK);
+            *query = &self.queries[self.elements(first + offset)];
+        }
+        let mut weights = scores(simd, queries, keys, self.scale);
+        let mut corrections = [1.0; Q];
+        let running = &mut running[first - self.range.start..][..Q];
+        for (((weights, visible), running), correction) in
+            weights.iter_mut().zip(visible).zip(running).zip(&mut corrections)
+        {
+            if visible > 0 {
+                *correction = soften(simd, weights, visible, running);
+            }
+        }
+        for (offset, ((weights, visible), correction)) in
+            weights.iter().zip(visible).zip(corrections).enumerate()
+        {
+            if visible > 0 {
+                accumulate(simd, self.output(first + offset), correction, &weights[..visible], values);
+            }
+        }
     }
 }
 
-/// `scale · query · key` for the sixteen keys of a block: element `e` of the head into sum `e mod 4`.
+/// Turns scores into weights, and returns what earlier weighted values are to be multiplied with.
 #[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
 #[inline(always)]
-fn scores<S: Simd, T: Element>(simd: S, query: &[f32], keys: &[[T; LANES]], scale: f32) -> [f32; LANES] {
-    let mut sums = [simd.splat(0.0); 4];
-    let (query, query_rest) = query.as_chunks::<4>();
-    let (keys, keys_rest) = keys.as_chunks::<4>();
-    for (query, keys) in query.iter().zip(keys) {
-        for ((sum, query), key) in sums.iter_mut().zip(query).zip(keys) {
-            *sum = simd.multiply_add(simd.splat(*query), T::lanes(simd, key), *sum);
+fn soften<S: Simd>(simd: S, weights: &mut [f32; LANES], visible: usize, running: &mut Running) -> f32 {
+    for (lane, score) in weights.iter_mut().enumerate() {
+        *score = if lane < visible { *score } else { f32::NEG_INFINITY };
+    }
+    let largest = running.largest.max(simd.maximum(simd.load(weights)));
+    for (lane, weight) in weights.iter_mut().enumerate() {
+        let exponential = exp(*weight - largest);
+        *weight = if lane < visible { exponential } else { 0.0 };
+    }
+    // The first block finds a total of 0, so that what `exp` makes of minus infinity does not matter.
+    let correction = exp(running.largest - largest);
+    running.total = running.total * correction + simd.sum(simd.load(weights));
+    running.largest = largest;
+    correction
+}
+
+/// Widening is exact, so that who does it, and when, changes nothing.
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
+#[inline(always)]
+fn widen<S: Simd, T: Element>(simd: S, stored: &[T], wide: &mut [f32; WIDENED_ELEMENTS]) {
+    for (stored, wide) in stored.as_chunks().0.iter().zip(wide.as_chunks_mut().0) {
+        *wide = simd.to_array(T::lanes(simd, stored));
+    }
+}
+
+/// `scale · query · key` of each query for the sixteen keys of a block: element `e` of the head into sum `e mod 4`.
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
+#[inline(always)]
+fn scores<S: Simd, T: Element, const Q: usize>(
+    simd: S,
+    queries: [&[f32]; Q],
+    keys: &[[T; LANES]],
+    scale: f32,
+) -> [[f32; LANES]; Q] {
+    let mut sums = [[simd.splat(0.0); 4]; Q];
+    for (element, keys) in keys.chunks(4).enumerate() {
+        for (part, key) in keys.iter().enumerate() {
+            let key = T::lanes(simd, key);
+            for (sums, query) in sums.iter_mut().zip(queries) {
+                sums[part] = simd.multiply_add(simd.splat(query[4 * element + part]), key, sums[part]);
+            }
         }
     }
-    for ((sum, query), key) in sums.iter_mut().zip(query_rest).zip(keys_rest) {
-        *sum = simd.multiply_add(simd.splat(*query), T::lanes(simd, key), *sum);
+    let mut scores = [[0.0; LANES]; Q];
+    for (scores, sums) in scores.iter_mut().zip(sums) {
+        let total = simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3]));
+        *scores = simd.to_array(simd.multiply(total, simd.splat(scale)));
     }
-    let total = simd.add(simd.add(sums[0], sums[1]), simd.add(sums[2], sums[3]));
-    simd.to_array(simd.multiply(total, simd.splat(scale)))
+    scores
 }
 
 /// `out = out · correction + Σ weight · value`, token by token.
@@ -223,22 +298,48 @@ fn scores<S: Simd, T: Element>(simd: S, query: &[f32], keys: &[[T; LANES]], scal
 #[inline(always)]
 fn accumulate<S: Simd, T: Element>(simd: S, out: &mut [f32], correction: f32, weights: &[f32], values: &[T]) {
     let head_dim = out.len();
-    let (whole, rest) = out.as_chunks_mut::<LANES>();
-    let rest_start = whole.len() * LANES;
-    for (index, out) in whole.iter_mut().enumerate() {
-        let mut sums = simd.multiply(simd.load(out), simd.splat(correction));
-        for (weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
-            if let Some(values) = values[index * LANES..].first_chunk() {
-                sums = simd.multiply_add(simd.splat(*weight), T::lanes(simd, values), sums);
-            }
-        }
-        *out = simd.to_array(sums);
+    let mut first = 0;
+    while first + 4 * LANES <= head_dim {
+        accumulate_lanes::<S, T, 4>(simd, &mut out[first..], correction, weights, &values[first..], head_dim);
+        first += 4 * LANES;
     }
-    for (index, out) in rest.iter_mut().enumerate() {
+    while first + LANES <= head_dim {
+        accumulate_lanes::<S, T, 1>(simd, &mut out[first..], correction, weights, &values[first..], head_dim);
+        first += LANES;
+    }
+    for (index, out) in out.iter_mut().enumerate().skip(first) {
         let mut sum = *out * correction;
         for (weight, values) in weights.iter().zip(values.chunks_exact(head_dim)) {
-            sum = weight.mul_add(values[rest_start + index].widen(), sum);
+            sum = weight.mul_add(values[index].widen(), sum);
         }
         *out = sum;
+    }
+}
+
+/// The first `C` times sixteen elements; a token's are `head_dim` after those of the one before.
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
+#[inline(always)]
+fn accumulate_lanes<S: Simd, T: Element, const C: usize>(
+    simd: S,
+    out: &mut [f32],
+    correction: f32,
+    weights: &[f32],
+    values: &[T],
+    head_dim: usize,
+) {
+    let out = &mut out.as_chunks_mut::<LANES>().0[..C];
+    let mut sums = [simd.splat(0.0); C];
+    for (sum, out) in sums.iter_mut().zip(&*out) {
+        *sum = simd.multiply(simd.load(out), simd.splat(correction));
+    }
+    for (weight, values) in weights.iter().zip(values.chunks(head_dim)) {
+        let weight = simd.splat(*weight);
+        let values = &values.as_chunks::<LANES>().0[..C];
+        for (sum, values) in sums.iter_mut().zip(values) {
+            *sum = simd.multiply_add(weight, T::lanes(simd, values), *sum);
+        }
+    }
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = simd.to_array(sum);
     }
 }

@@ -4,7 +4,7 @@
 use super::{
     pool::Pool,
     shared_slice::SharedSlice,
-    simd::{Kernel, LANES, Path, Simd, exp, sum},
+    simd::{Kernel, LANES, Path, Simd, exp},
 };
 use crate::backend::{BackendError, check::WeightValues};
 
@@ -141,7 +141,7 @@ fn scale<S: Simd>(simd: S, x: &[f32], epsilon: f32) -> f32 {
     let mut lanes = [0.0; LANES];
     lanes[..rest.len()].copy_from_slice(rest);
     let rest = simd.load(&lanes);
-    let total = sum(simd.to_array(simd.multiply_add(rest, rest, squares)));
+    let total = simd.sum(simd.multiply_add(rest, rest, squares));
     1.0 / (total / x.len() as f32 + epsilon).sqrt()
 }
 

@@ -15,6 +15,8 @@ use super::super::{
     simd::{Element, Kernel, LANES, Simd},
 };
 
+/// Rows of the tallest tile: with two groups of outputs 24 sums, beside four registers of weights.
+pub(super) const TALLEST: usize = 12;
 /// Two inputs of a group's outputs.
 const STEP: usize = 2 * GROUP;
 /// Inputs that all rows go through before the next: two groups' weights and a tile's values of so many inputs stay in the
@@ -172,7 +174,7 @@ impl<W: Stored> Columns<'_, W> {
                 2 => self.tile::<S, 2, G>(simd, steps, x, &at),
                 4 => self.tile::<S, 4, G>(simd, steps, x, &at),
                 8 if S::WIDE => self.tile::<S, 8, G>(simd, steps, x, &at),
-                _ if S::WIDE => self.tile::<S, 12, G>(simd, steps, x, &at),
+                TALLEST if S::WIDE => self.tile::<S, TALLEST, G>(simd, steps, x, &at),
                 _ => {}
             }
         }

@@ -11,12 +11,14 @@ use super::{
         layout::{GROUP, SCALE_BYTES},
         operand::{BLOCK_WORDS, Tile, Tiles},
         shared_slice::SharedSlice,
-        simd::{Kernel, LANES, Simd},
+        simd::{Kernel, Simd},
     },
     float::load,
 };
 use crate::backend::blocks::{BLOCK_ELEMENTS, Q4_0_BYTES, Q8_0_BYTES};
 
+/// Rows of the tallest tile: with two groups of outputs 16 exact sums, and 16 totals of which some wait in the cache.
+pub(super) const TALLEST: usize = 8;
 /// Blocks of 32 inputs that all rows go through before the next: a group's weights and a tile's numbers of so many stay
 /// in the first-level cache.
 const SLICE_BLOCKS: usize = 16;
@@ -183,8 +185,7 @@ impl Columns<'_> {
                 1 => self.tile::<S, F, 1, G>(simd, stored, x, &at),
                 2 => self.tile::<S, F, 2, G>(simd, stored, x, &at),
                 4 => self.tile::<S, F, 4, G>(simd, stored, x, &at),
-                8 if S::WIDE => self.tile::<S, F, 8, G>(simd, stored, x, &at),
-                _ if S::WIDE => self.tile::<S, F, 12, G>(simd, stored, x, &at),
+                TALLEST if S::WIDE => self.tile::<S, F, TALLEST, G>(simd, stored, x, &at),
                 _ => {}
             }
         }
@@ -257,7 +258,10 @@ fn one_block<S: Simd, F: Blocks, const R: usize, const G: usize>(
         }
     }
     for (place, x) in x[..PLACES].iter().enumerate() {
-        let numbers = blocks.map(|block| F::numbers(simd, block, place));
+        let mut numbers = [simd.load_bytes(&[0; PLACE]); G];
+        for (numbers, block) in numbers.iter_mut().zip(blocks) {
+            *numbers = F::numbers(simd, block, place);
+        }
         for (sums, x) in sums.iter_mut().zip(x) {
             let x = x.to_ne_bytes().map(u8::cast_signed);
             for (sum, numbers) in sums.iter_mut().zip(numbers) {
@@ -265,10 +269,12 @@ fn one_block<S: Simd, F: Blocks, const R: usize, const G: usize>(
             }
         }
     }
-    let scales = blocks.map(|block| match block.first_chunk::<{ 2 * LANES }>() {
-        Some(scales) => simd.load_f16_bytes(scales),
-        None => simd.splat(0.0),
-    });
+    let mut scales = [simd.splat(0.0); G];
+    for (scales, block) in scales.iter_mut().zip(blocks) {
+        if let Some(stored) = block.first_chunk() {
+            *scales = simd.load_f16_bytes(stored);
+        }
+    }
     for ((totals, sums), x_scale) in totals.iter_mut().zip(&sums).zip(x[BLOCK_WORDS - 2]) {
         let x_scale = simd.splat(f32::from_bits(x_scale));
         for ((total, sum), scale) in totals.iter_mut().zip(sums).zip(scales) {

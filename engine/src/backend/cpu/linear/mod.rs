@@ -59,6 +59,15 @@ impl Packing {
             | WeightValues::Blocks(..) => Self::Floats,
         }
     }
+    /// Rows whose sums the path's registers hold for two groups of outputs (for one, where registers are few); of integers
+    /// there are two sums each.
+    const fn tallest(self, path: Path) -> usize {
+        match (self, path.is_wide()) {
+            (Self::Floats, true) => float::TALLEST,
+            (Self::Integers, true) => integer::TALLEST,
+            (_, false) => 4,
+        }
+    }
 }
 
 /// `part.out = x · part.weightᵀ` for all parts; shapes were checked. `packed` holds any step's rows packed.
@@ -73,13 +82,13 @@ pub(super) fn linear(
     if x.is_empty() {
         return Ok(());
     }
-    let tiles = Tiles { rows: x.len() / inputs, tallest: path.tile_rows() };
     for packing in [Packing::Floats, Packing::Integers] {
         let mut parts: Vec<&mut Part<'_>> =
             parts.iter_mut().filter(|part| Packing::of(&part.weight) == packing).collect();
         if parts.is_empty() {
             continue;
         }
+        let tiles = Tiles { rows: x.len() / inputs, tallest: packing.tallest(path) };
         check_packed(packed, tiles, inputs)?;
         match packing {
             Packing::Floats => pack_floats(pool, tiles, inputs, x, packed.as_mut_slice())?,

@@ -2,11 +2,12 @@
 //! AVX2 with FMA and F16C: sixteen lanes in two registers.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps,
-    _mm256_and_si256, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
-    _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_sign_epi8, _mm256_slli_epi32,
-    _mm256_srli_epi16,
+    __m128i, __m256, __m256i, _MM_HINT_T0, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_max_ps, _mm_max_ss,
+    _mm_movehdup_ps, _mm_movehl_ps, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32, _mm256_add_ps,
+    _mm256_and_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepi32_ps, _mm256_cvtepu16_epi32,
+    _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_max_ps, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_sign_epi8, _mm256_slli_epi32, _mm256_srli_epi16,
 };
 
 use std::mem::transmute;
@@ -87,9 +88,13 @@ impl Simd for Avx2 {
         unsafe {
             let stored = transmute::<[bf16; 2 * LANES], [__m256i; 2]>(*values);
             let upper = _mm256_set1_epi32(0xffff_0000_u32.cast_signed());
+            let [a, b] = stored;
+            let even = [_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b)];
+            let odd = [_mm256_and_si256(a, upper), _mm256_and_si256(b, upper)];
+            // No `map`: a closure that is not inlined is compiled without these instructions.
             [
-                stored.map(|stored| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(stored))),
-                stored.map(|stored| _mm256_castsi256_ps(_mm256_and_si256(stored, upper))),
+                [_mm256_castsi256_ps(even[0]), _mm256_castsi256_ps(even[1])],
+                [_mm256_castsi256_ps(odd[0]), _mm256_castsi256_ps(odd[1])],
             ]
         }
     }
@@ -143,8 +148,9 @@ impl Simd for Avx2 {
         unsafe {
             let x = _mm256_set1_epi32(transmute::<[i8; 4], i32>(x));
             let ones = _mm256_set1_epi16(1);
-            let dot = |bytes| _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, x), ones);
-            [_mm256_add_epi32(sums[0], dot(bytes[0])), _mm256_add_epi32(sums[1], dot(bytes[1]))]
+            let low = _mm256_madd_epi16(_mm256_maddubs_epi16(bytes[0], x), ones);
+            let high = _mm256_madd_epi16(_mm256_maddubs_epi16(bytes[1], x), ones);
+            [_mm256_add_epi32(sums[0], low), _mm256_add_epi32(sums[1], high)]
         }
     }
 
@@ -155,11 +161,11 @@ impl Simd for Avx2 {
         unsafe {
             let x = _mm256_set1_epi32(transmute::<[i8; 4], i32>(x));
             let ones = _mm256_set1_epi16(1);
-            let dot = |bytes| {
-                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(bytes), _mm256_sign_epi8(x, bytes));
-                _mm256_madd_epi16(pairs, ones)
-            };
-            [_mm256_add_epi32(sums[0], dot(bytes[0])), _mm256_add_epi32(sums[1], dot(bytes[1]))]
+            let [a, b] = bytes;
+            let low = _mm256_maddubs_epi16(_mm256_abs_epi8(a), _mm256_sign_epi8(x, a));
+            let high = _mm256_maddubs_epi16(_mm256_abs_epi8(b), _mm256_sign_epi8(x, b));
+            let (low, high) = (_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
+            [_mm256_add_epi32(sums[0], low), _mm256_add_epi32(sums[1], high)]
         }
     }
 
@@ -182,6 +188,18 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn sum(self, lanes: Self::Lanes) -> f32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { sum_of_eight(_mm256_add_ps(lanes[0], lanes[1])) }
+    }
+
+    #[inline(always)]
+    fn maximum(self, lanes: Self::Lanes) -> f32 {
+        // SAFETY: `self` proves AVX2.
+        unsafe { maximum_of_eight(_mm256_max_ps(lanes[0], lanes[1])) }
+    }
+
+    #[inline(always)]
     fn multiply(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes {
         // SAFETY: `self` proves AVX2.
         unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
@@ -191,5 +209,33 @@ impl Simd for Avx2 {
     fn multiply_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
         // SAFETY: `self` proves FMA.
         unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+}
+
+/// Lane `i` with lane `i + 4`, then 2 and 1 apart.
+///
+/// # Safety
+/// The processor has AVX.
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+#[inline(always)]
+pub(super) unsafe fn sum_of_eight(lanes: __m256) -> f32 {
+    // SAFETY: AVX by contract.
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// # Safety
+/// The processor has AVX.
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+#[inline(always)]
+pub(super) unsafe fn maximum_of_eight(lanes: __m256) -> f32 {
+    // SAFETY: AVX by contract.
+    unsafe {
+        let four = _mm_max_ps(_mm256_castps256_ps128(lanes), _mm256_extractf128_ps::<1>(lanes));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
     }
 }

@@ -2,17 +2,20 @@
 //! AVX-512: sixteen lanes in one register.
 
 use std::arch::x86_64::{
-    __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_and_si512,
-    _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_slli_epi32,
-    _mm512_srli_epi16, _mm512_xor_si512,
+    __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_max_ps, _mm512_add_ps,
+    _mm512_and_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+    _mm512_slli_epi32, _mm512_srli_epi16, _mm512_xor_si512,
 };
 
 use std::mem::transmute;
 
 use half::{bf16, f16};
 
-use super::{Kernel, LANES, Simd};
+use super::{
+    Kernel, LANES, Simd,
+    avx2::{maximum_of_eight, sum_of_eight},
+};
 
 /// Made only by [`Avx512::detect`].
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +153,24 @@ impl Simd for Avx512 {
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: `self` proves AVX-512F.
         unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: __m512) -> f32 {
+        // SAFETY: same size, and every bit pattern is valid in both; `self` proves AVX.
+        unsafe {
+            let [low, high] = transmute::<__m512, [__m256; 2]>(lanes);
+            sum_of_eight(_mm256_add_ps(low, high))
+        }
+    }
+
+    #[inline(always)]
+    fn maximum(self, lanes: __m512) -> f32 {
+        // SAFETY: same size, and every bit pattern is valid in both; `self` proves AVX.
+        unsafe {
+            let [low, high] = transmute::<__m512, [__m256; 2]>(lanes);
+            maximum_of_eight(_mm256_max_ps(low, high))
+        }
     }
 
     #[inline(always)]

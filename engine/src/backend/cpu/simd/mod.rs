@@ -26,6 +26,7 @@ pub(crate) use exp::exp;
 pub(crate) const LANES: usize = 16;
 
 /// Proof of an instruction set, and its sixteen-lane arithmetic.
+#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
 pub(crate) trait Simd: Copy + Send + Sync {
     type Lanes: Copy;
     /// Sixteen i32.
@@ -60,6 +61,16 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn to_array(self, lanes: Self::Lanes) -> [f32; LANES];
     fn add(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
     fn multiply(self, a: Self::Lanes, b: Self::Lanes) -> Self::Lanes;
+    /// Sum in one fixed order: lane `i` with lane `i + 8`, then 4, 2 and 1 apart.
+    #[inline(always)]
+    fn sum(self, lanes: Self::Lanes) -> f32 {
+        tree(self.to_array(lanes), |a, b| a + b)
+    }
+    /// Largest lane; all are numbers.
+    #[inline(always)]
+    fn maximum(self, lanes: Self::Lanes) -> f32 {
+        tree(self.to_array(lanes), f32::max)
+    }
     /// `a · b + c`, rounded once.
     fn multiply_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
 }
@@ -152,10 +163,10 @@ impl Path {
         }
     }
 
-    /// Rows of the tallest tile that its kernels keep in registers.
-    pub(crate) const fn tile_rows(self) -> usize {
-        const fn of<S: Simd>(_simd: S) -> usize {
-            if S::WIDE { 12 } else { 4 }
+    /// Whether its registers hold the sums of tall tiles, see [`Simd::WIDE`].
+    pub(crate) const fn is_wide(self) -> bool {
+        const fn of<S: Simd>(_simd: S) -> bool {
+            S::WIDE
         }
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -181,13 +192,13 @@ impl Path {
     }
 }
 
-/// Sum in one fixed order: lane `i` with lane `i + 8`, then 4, 2 and 1 apart.
+/// Lane `i` with lane `i + 8`, then 4, 2 and 1 apart.
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
 #[inline(always)]
-pub(crate) fn sum(mut lanes: [f32; LANES]) -> f32 {
+fn tree(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
     for distance in [8, 4, 2, 1] {
         for lane in 0..distance {
-            lanes[lane] += lanes[lane + distance];
+            lanes[lane] = combine(lanes[lane], lanes[lane + distance]);
         }
     }
     lanes[0]

@@ -85,10 +85,12 @@ impl Simd for Neon {
         unsafe {
             let stored = transmute::<[bf16; 2 * LANES], [uint32x4_t; 4]>(*values);
             let upper = vdupq_n_u32(0xffff_0000);
-            [
-                stored.map(|stored| vreinterpretq_f32_u32(vshlq_n_u32::<16>(stored))),
-                stored.map(|stored| vreinterpretq_f32_u32(vandq_u32(stored, upper))),
-            ]
+            let [mut even, mut odd] = [[vdupq_n_f32(0.0); 4]; 2];
+            for ((even, odd), stored) in even.iter_mut().zip(&mut odd).zip(stored) {
+                *even = vreinterpretq_f32_u32(vshlq_n_u32::<16>(stored));
+                *odd = vreinterpretq_f32_u32(vandq_u32(stored, upper));
+            }
+            [even, odd]
         }
     }
 
@@ -107,7 +109,9 @@ impl Simd for Neon {
     #[inline(always)]
     fn widen_ints(self, ints: Self::Ints) -> Self::Lanes {
         // SAFETY: `self` proves NEON.
-        unsafe { ints.map(|ints| vcvtq_f32_s32(ints)) }
+        unsafe {
+            [vcvtq_f32_s32(ints[0]), vcvtq_f32_s32(ints[1]), vcvtq_f32_s32(ints[2]), vcvtq_f32_s32(ints[3])]
+        }
     }
 
     #[inline(always)]
@@ -117,15 +121,21 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn low_halves(self, bytes: Self::Bytes) -> Self::Bytes {
-        // SAFETY: `self` proves NEON.
-        unsafe { bytes.map(|bytes| vandq_s8(bytes, vdupq_n_s8(15))) }
+    fn low_halves(self, mut bytes: Self::Bytes) -> Self::Bytes {
+        for bytes in &mut bytes {
+            // SAFETY: `self` proves NEON.
+            *bytes = unsafe { vandq_s8(*bytes, vdupq_n_s8(15)) };
+        }
+        bytes
     }
 
     #[inline(always)]
-    fn high_halves(self, bytes: Self::Bytes) -> Self::Bytes {
-        // SAFETY: `self` proves NEON.
-        unsafe { bytes.map(|bytes| vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(bytes)))) }
+    fn high_halves(self, mut bytes: Self::Bytes) -> Self::Bytes {
+        for bytes in &mut bytes {
+            // SAFETY: `self` proves NEON.
+            *bytes = unsafe { vreinterpretq_s8_u8(vshrq_n_u8::<4>(vreinterpretq_u8_s8(*bytes))) };
+        }
+        bytes
     }
 
     #[inline(always)]
