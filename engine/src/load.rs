@@ -25,10 +25,11 @@ use crate::{
     backend::{
         Backend, BackendError, HostMemory, KvShape,
         arena::{Arena, ArenaError},
-        cpu::{Cpu, Path},
+        cpu::{Cpu, Path, PathSpeed, measure_paths},
         oracle::Oracle,
     },
     batch::{Batch, ForwardError, ForwardPass, StepOutput},
+    clock::Clock,
     model::{Buffers, Decoder, StepLimits},
     weights::{ModelDirectory, Placement, PlacementError, ReadError, read},
 };
@@ -185,7 +186,7 @@ pub fn load_model(
     fill(config, &placement, &mut memory, &held_bytes, progress)?;
     let model = Model { config: &checkpoint.config, serving: &config.serving, workspace, placement, kv };
     let forward = match config.backend {
-        BackendChoice::Cpu => model.on(cpu(memory, kv, Path::best(), config)?)?,
+        BackendChoice::Cpu => model.on(cpu(memory, kv, fastest_path(), config)?)?,
         BackendChoice::CpuPath(path) => model.on(cpu(memory, kv, path, config)?)?,
         BackendChoice::Oracle => model.on(Oracle::new(memory, kv)?)?,
     };
@@ -237,6 +238,15 @@ fn kv_shape(config: &ModelConfig, serving: &Serving) -> Result<KvShape, LoadErro
         head_dim: config.head_dim as usize,
         dtype: serving.kv_dtype,
     })
+}
+
+/// Measures this processor's instructions and says what it found.
+fn fastest_path() -> Path {
+    let speeds = measure_paths(&Clock::monotonic());
+    for PathSpeed { path, gflop_per_second } in &speeds {
+        tracing::info!(path = path.name(), gflop_per_second, "instructions measured on one core");
+    }
+    speeds.first().map_or_else(Path::best, |fastest| fastest.path)
 }
 
 fn cpu(memory: HostMemory, kv: KvShape, path: Path, config: &LoadConfig) -> Result<Cpu, BackendError> {

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a developer or CI does that is more than one cargo command.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who ran it")]
 
+mod bench_peers;
 mod cargo;
 mod checkout;
 mod demo;
@@ -40,6 +41,12 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         kubeconfig: Option<PathBuf>,
     },
+    /// Measure llama.cpp and this engine on the same random checkpoint, taking turns
+    BenchPeers {
+        /// Runs of each engine and format; medians count
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
     /// Write the files that are made from the code
     Generate {
         /// Write nothing; fail if a file is not what it would be written as
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { once, kubeconfig } => demo::run(once, kubeconfig.as_deref()),
         Command::Test { fast, only } => ladder::run(fast, only.as_deref()),
+        Command::BenchPeers { rounds } => bench_peers::run(rounds),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run(),
     };

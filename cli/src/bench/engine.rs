@@ -15,9 +15,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use sparkherd_checkpoint::Checkpoint;
-use sparkherd_engine::backend::cpu::{Path, ReadSpeed};
+use sparkherd_engine::backend::cpu::{Path, ReadSpeed, measure_paths};
 use sparkherd_engine::weights::ModelDirectory;
-use sparkherd_engine::{BackendChoice, LoadConfig, LoadedModel, load_model};
+use sparkherd_engine::{BackendChoice, Clock, LoadConfig, LoadedModel, load_model};
 use sparkherd_footprint::{Platform, Serving, kv_dtype_auto, plan, whole_blocks};
 
 use cases::{Case, Timing};
@@ -51,7 +51,7 @@ pub(crate) struct EngineArgs {
     /// Compute threads; default: all processors
     #[arg(long, value_name = "COUNT")]
     threads: Option<u32>,
-    /// Compute with these instructions instead of the best
+    /// Compute with these instructions instead of those measured as the fastest
     #[arg(long, value_name = "NAME")]
     cpu_path: Option<String>,
     /// Print JSON instead of a table
@@ -90,15 +90,18 @@ pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
     };
     let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        write!(out, "{report}")?
+        write!(out, "{report}")?;
     }
     Ok(())
 }
 
 fn path(name: Option<&str>) -> anyhow::Result<Path> {
-    let Some(name) = name else { return Ok(Path::best()) };
+    let Some(name) = name else {
+        let speeds = measure_paths(&Clock::monotonic());
+        return speeds.first().map(|fastest| fastest.path).context("no instructions to measure");
+    };
     let available = Path::available();
     let names: Vec<_> = available.iter().map(|path| path.name()).collect();
     let found = available.iter().find(|path| path.name() == name);

@@ -4,6 +4,7 @@
 //! depend on the instructions: every [`Path`] gives the same bits.
 
 mod attention;
+mod choice;
 mod embed;
 mod layout;
 mod linear;
@@ -17,6 +18,7 @@ mod simd;
 use half::bf16;
 use sparkherd_footprint::KvDtype;
 
+pub use choice::{PathSpeed, measure_paths};
 pub use read_speed::{ReadSpeed, ReadSpeedError};
 pub use simd::Path;
 

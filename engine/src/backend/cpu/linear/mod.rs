@@ -212,3 +212,20 @@ impl Operand<'_> {
         });
     }
 }
+
+/// Rows of [`benchmark`]: a tile of every path.
+pub(super) const BENCHMARK_ROWS: usize = 12;
+
+/// One product of [`BENCHMARK_ROWS`] rows on this thread, to measure a path: `x` counts as packed.
+pub(super) fn benchmark(path: Path, x: &[f32], weight: &[bf16], inputs: usize, out: &mut [f32]) {
+    let (rows, outputs) = (BENCHMARK_ROWS, weight.len() / inputs);
+    path.run(float::Columns {
+        x,
+        tiles: Tiles { rows, tallest: Packing::Floats.tallest(path) },
+        weight,
+        inputs,
+        outputs,
+        range: 0..outputs,
+        out: &SharedSlice::new(out),
+    });
+}
