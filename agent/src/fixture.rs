@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sparkherd_checkpoint::{Architecture, CheckpointFile, Dtype, Facts, Inspection};
+use sparkherd_checkpoint::{Architecture, CheckpointFile, Dtype, Facts, Inspection, Requantize};
 use sparkherd_footprint::{Footprint, KvDtype, Parts, Serving};
 use sparkherd_protocol::Access;
 
@@ -35,7 +35,13 @@ pub fn wanted(name: &str, footprint_gib: u64) -> Wanted {
         drain_seconds: 60,
         model: "weights".to_owned(),
         digest: "d1".to_owned(),
-        serving: Serving { context: 64, concurrency: 1, kv_tokens: 64, kv_dtype: KvDtype::F32 },
+        serving: Serving {
+            context: 64,
+            concurrency: 1,
+            kv_tokens: 64,
+            kv_dtype: KvDtype::F32,
+            requantize: Requantize::None,
+        },
         footprint: Footprint { device_bytes: 0, host_bytes: footprint_gib * GIB, parts: Parts::default() },
         access: Access::default(),
         served_names: vec![name.to_owned()],
@@ -62,6 +68,7 @@ pub fn inspection(digest: &str) -> Inspection {
             head_dim: 1,
             vocab_size: 1,
             max_context: 64,
+            int8_weight_bytes: None,
             tokenizer_bytes: 1,
         },
         files: vec![CheckpointFile { name: "config.json".to_owned(), bytes: 2 }],

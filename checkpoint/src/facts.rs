@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, ClaimError, Dtype, ModelConfig, TensorIndex};
+use crate::{Architecture, ClaimError, Dtype, ModelConfig, Requantize, TensorIndex};
 
 /// All that the footprint needs to know of a checkpoint, small enough for a status field.
 ///
@@ -17,6 +17,9 @@ pub struct Facts {
     pub parameters: u64,
     /// Bytes the tensors take in an engine's weights arena: each in its stored type, padded to [`TENSOR_ALIGNMENT_BYTES`].
     pub weight_bytes: u64,
+    /// The same with `weights.requantize: int8`; absent in facts from before it existed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int8_weight_bytes: Option<u64>,
     /// Transformer blocks.
     pub layers: u32,
     /// Width of the residual stream, elements.
@@ -45,11 +48,9 @@ impl Facts {
     pub fn new(config: &ModelConfig, index: &TensorIndex, tokenizer_bytes: u64) -> Result<Self, ClaimError> {
         let claimed = index.claim(config)?;
         let mut parameters = 0;
-        let mut weight_bytes = 0;
         let mut bytes_by_dtype = Dtype::ALL.map(|dtype| (dtype, 0));
         for tensor in claimed.iter().map(|claimed| claimed.tensor) {
             parameters += tensor.bytes / tensor.dtype.block_bytes() * tensor.dtype.block_elements();
-            weight_bytes += tensor.bytes.next_multiple_of(TENSOR_ALIGNMENT_BYTES);
             for (dtype, bytes) in &mut bytes_by_dtype {
                 *bytes += if *dtype == tensor.dtype { tensor.bytes } else { 0 };
             }
@@ -60,7 +61,8 @@ impl Facts {
             architecture: config.architecture,
             dtype,
             parameters,
-            weight_bytes,
+            weight_bytes: Requantize::None.arena_bytes(config, &claimed),
+            int8_weight_bytes: Some(Requantize::Int8.arena_bytes(config, &claimed)),
             layers: config.layers,
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,

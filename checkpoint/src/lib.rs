@@ -26,6 +26,7 @@ mod json;
 mod keys;
 mod known_keys;
 mod read;
+mod requantize;
 mod rope;
 mod window;
 
@@ -47,4 +48,5 @@ pub use inspection::{
 };
 pub use json::JsonError;
 pub use read::{Checkpoint, CheckpointError, Files, TOKENIZER_BYTES_MAX};
+pub use requantize::Requantize;
 pub use rope::{Rope, RopeScaling};

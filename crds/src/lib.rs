@@ -26,7 +26,7 @@ pub use model::{
 };
 pub use model_deployment::{
     Access, DeploymentResolved, Expose, ExposeType, KvCache, KvCacheDtype, ModelDeployment,
-    ModelDeploymentSpec, ModelDeploymentStatus, Placement, Rollout, RolloutStrategy, Url,
+    ModelDeploymentSpec, ModelDeploymentStatus, Placement, Rollout, RolloutStrategy, Url, Weights,
 };
 pub use model_replica::{
     LastExit, ModelReplica, ModelReplicaSpec, ModelReplicaStatus, Performance, Progress, Refusal,

@@ -172,7 +172,7 @@ pub fn load_model(
         });
     }
     let workspace = workspace(facts, &config.serving, &config.platform)?;
-    let placement = Placement::new(&checkpoint.index, &checkpoint.config)?;
+    let placement = Placement::new(&checkpoint.index, &checkpoint.config, config.serving.requantize)?;
     let kv = kv_shape(&checkpoint.config, &config.serving)?;
     let packed_bytes = workspace.packed.bytes().ok_or(FootprintError::TooLarge { part: "workspace" })?;
     let planned_bytes = footprint.parts.workspace_bytes - packed_bytes;

@@ -1,4 +1,4 @@
-use sparkherd_checkpoint::{Dtype, Facts};
+use sparkherd_checkpoint::{Dtype, Facts, Requantize};
 
 use crate::{BLOCK_TOKENS, FootprintError, KvDtype, Platform, Serving, plan};
 
@@ -49,6 +49,7 @@ pub fn serving_default(facts: &Facts, context: u32, concurrency: u32) -> Serving
         concurrency,
         kv_tokens: kv_tokens_default(context, concurrency),
         kv_dtype: kv_dtype_auto(facts.dtype),
+        requantize: Requantize::None,
     }
 }
 

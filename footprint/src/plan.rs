@@ -1,4 +1,4 @@
-use sparkherd_checkpoint::Facts;
+use sparkherd_checkpoint::{Facts, Requantize};
 use thiserror::Error;
 
 use crate::{BLOCK_TOKENS, Backend, Footprint, Parts, Platform, Serving, kv_bytes_per_token, workspace};
@@ -42,7 +42,7 @@ pub enum FootprintError {
 
 /// Bytes a replica of this model takes with these settings on this platform.
 ///
-/// `weights = Σ stored tensors, padded`, `kv = kv_tokens × `[`kv_bytes_per_token`], `workspace =` [`workspace`],
+/// `weights = Σ tensors as kept, padded`, `kv = kv_tokens × `[`kv_bytes_per_token`], `workspace =` [`workspace`],
 /// `runtime = platform's constants + tokenizer`. On CUDA the first three and `runtime_device_bytes` are device memory;
 /// on the CPU everything is host memory.
 pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Footprint, FootprintError> {
@@ -63,8 +63,8 @@ pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Foo
     let runtime_bytes = runtime_host_bytes
         .checked_add(runtime_device_bytes)
         .ok_or(FootprintError::TooLarge { part: "runtime" })?;
-    let arenas_bytes = facts
-        .weight_bytes
+    let weights_bytes = weights_bytes(facts, serving.requantize);
+    let arenas_bytes = weights_bytes
         .checked_add(kv_bytes)
         .and_then(|sum| sum.checked_add(workspace_bytes))
         .ok_or(FootprintError::TooLarge { part: "total" })?;
@@ -77,14 +77,17 @@ pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Foo
     Ok(Footprint {
         device_bytes,
         host_bytes: total_bytes - device_bytes,
-        parts: Parts {
-            weights_bytes: facts.weight_bytes,
-            kv_bytes,
-            state_bytes: 0,
-            workspace_bytes,
-            runtime_bytes,
-        },
+        parts: Parts { weights_bytes, kv_bytes, state_bytes: 0, workspace_bytes, runtime_bytes },
     })
+}
+
+/// Facts from before requantising existed bound it from above: a Q8_0 block is smaller than the same elements in any type
+/// that becomes one.
+fn weights_bytes(facts: &Facts, requantize: Requantize) -> u64 {
+    match requantize {
+        Requantize::None => facts.weight_bytes,
+        Requantize::Int8 => facts.int8_weight_bytes.unwrap_or(facts.weight_bytes),
+    }
 }
 
 fn check(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<(), FootprintError> {

@@ -1,5 +1,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sparkherd_checkpoint::Requantize;
 
 /// How one element of the KV cache is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -33,4 +34,7 @@ pub struct Serving {
     pub kv_tokens: u64,
     /// How the KV cache stores an element.
     pub kv_dtype: KvDtype,
+    /// Whether weights are rounded while they are read. Default: none.
+    #[serde(default, skip_serializing_if = "Requantize::is_none")]
+    pub requantize: Requantize,
 }

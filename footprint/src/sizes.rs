@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Parts {
-    /// The tensors, in their stored type.
+    /// The tensors, in their stored type or requantised.
     pub weights_bytes: u64,
     /// The paged pool of keys and values.
     pub kv_bytes: u64,

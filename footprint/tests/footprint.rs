@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use sparkherd_checkpoint::{Architecture, Dtype, Facts};
+use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
 use sparkherd_footprint::{
     Backend, FootprintError, KvDtype, Platform, Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE,
     context_candidates, kv_bytes_per_token, kv_dtype_auto, kv_tokens_default, largest_context_fitting, plan,
@@ -26,6 +26,7 @@ fn llama_8b() -> Facts {
         head_dim: 128,
         vocab_size: 128_256,
         max_context: 131_072,
+        int8_weight_bytes: None,
         tokenizer_bytes: 9_085_657,
     }
 }
@@ -49,6 +50,20 @@ fn llama_8b_takes_known_bytes() {
         footprint.parts.runtime_bytes,
         (64 << 20) + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes
     );
+}
+
+#[test]
+fn requantised_weights_count_as_they_are_kept_and_never_as_less_than_is_known() {
+    let as_stored = llama_8b();
+    let facts = Facts { int8_weight_bytes: Some(8_540_000_000), ..as_stored.clone() };
+    let serving = serving_default(&facts, 8192, 16);
+    let rounded = Serving { requantize: Requantize::Int8, ..serving.clone() };
+    let weights = |facts: &Facts, serving: &Serving| {
+        plan(facts, serving, &platform(Backend::Cpu)).unwrap().parts.weights_bytes
+    };
+    assert_eq!(weights(&facts, &serving), as_stored.weight_bytes);
+    assert_eq!(weights(&facts, &rounded), 8_540_000_000);
+    assert_eq!(weights(&as_stored, &rounded), as_stored.weight_bytes);
 }
 
 #[test]
@@ -158,6 +173,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 dtype: Dtype::Bf16,
                 parameters: weight_bytes / 2,
                 weight_bytes,
+                int8_weight_bytes: None,
                 layers,
                 hidden_size,
                 intermediate_size,
@@ -214,7 +230,7 @@ proptest! {
 
     #[test]
     fn any_settings_give_bytes_or_an_error(facts in any_facts(), platform in any_platform(), context: u32, concurrency: u32, kv_tokens: u64) {
-        let serving = Serving { context, concurrency, kv_tokens, kv_dtype: KvDtype::F32 };
+        let serving = Serving { context, concurrency, kv_tokens, kv_dtype: KvDtype::F32, requantize: Requantize::None };
         let _ = plan(&facts, &serving, &platform);
         let _ = serving_for_memory_cap(&facts, &serving, &platform, u64::MAX);
         prop_assert_eq!(kv_tokens_default(context, concurrency) % 16, 0);

@@ -208,6 +208,7 @@ fn inspection(digest: &str) -> Inspection {
             head_dim: 1,
             vocab_size: 1,
             max_context: 64,
+            int8_weight_bytes: None,
             tokenizer_bytes: 1,
         },
         files: vec![CheckpointFile { name: "config.json".to_owned(), bytes: 2 }],

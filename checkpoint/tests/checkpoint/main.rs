@@ -7,5 +7,6 @@ mod families;
 mod gguf;
 mod gguf_file;
 mod read;
+mod requantize;
 mod support;
 mod weights;

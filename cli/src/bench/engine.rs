@@ -14,7 +14,7 @@ use std::thread::available_parallelism;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use sparkherd_checkpoint::Checkpoint;
+use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_engine::backend::cpu::{Path, ReadSpeed, measure_paths};
 use sparkherd_engine::weights::ModelDirectory;
 use sparkherd_engine::{BackendChoice, Clock, LoadConfig, LoadedModel, load_model};
@@ -121,6 +121,7 @@ fn load(model_dir: PathBuf, path: Path, threads: u32, cases: &[Case]) -> anyhow:
             .max()
             .unwrap_or(0),
         kv_dtype: kv_dtype_auto(facts.dtype),
+        requantize: Requantize::None,
     };
     let platform = Platform::cpu(threads);
     let footprint = plan(&facts, &serving, &platform)?;

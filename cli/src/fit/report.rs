@@ -1,7 +1,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use serde::Serialize;
-use sparkherd_checkpoint::Facts;
+use sparkherd_checkpoint::{Facts, Requantize};
 use sparkherd_footprint::{
     Backend, Footprint, FootprintError, KvDtype, Platform, Serving, context_candidates, kv_dtype_auto,
     kv_tokens_default, largest_context_fitting, plan, serving_for_memory_cap,
@@ -89,6 +89,7 @@ fn serving(
             concurrency: wish.concurrency,
             kv_tokens: kv_tokens_default(context, wish.concurrency),
             kv_dtype: kv_dtype_auto(facts.dtype),
+            requantize: Requantize::None,
         };
         wish.memory_bytes.map_or_else(
             || Ok(template.clone()),
@@ -232,6 +233,7 @@ mod tests {
             vocab_size: 128_256,
             max_context: 131_072,
             // Leaves the constants that are measured, not designed, out of the table below.
+            int8_weight_bytes: None,
             tokenizer_bytes: 0,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sparkherd_checkpoint::Checkpoint;
+use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_engine::weights::ModelDirectory;
 use sparkherd_footprint::{Footprint, KvDtype, Platform, Serving, plan, serving_default};
 use sparkherd_protocol::{Access, Command as AgentCommand, EngineConfig, Event, parse_event, to_line};
@@ -31,7 +31,13 @@ pub(crate) fn config() -> EngineConfig {
     EngineConfig {
         model_dir: "/nonexistent".into(),
         served_names: vec![MODEL.to_owned()],
-        serving: Serving { context: 256, concurrency: 4, kv_tokens: 1024, kv_dtype: KvDtype::Bf16 },
+        serving: Serving {
+            context: 256,
+            concurrency: 4,
+            kv_tokens: 1024,
+            kv_dtype: KvDtype::Bf16,
+            requantize: Requantize::None,
+        },
         platform: Platform::cpu(1),
         footprint: Footprint::default(),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -1,6 +1,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
-use sparkherd_checkpoint::{ClaimError, ModelConfig, RowOrder, TENSOR_ALIGNMENT_BYTES, TensorIndex};
+use sparkherd_checkpoint::{
+    ClaimError, Dtype, ModelConfig, Requantize, RowOrder, TENSOR_ALIGNMENT_BYTES, TensorIndex,
+};
 use thiserror::Error;
 
 use crate::backend::Weight;
@@ -27,6 +29,8 @@ pub struct PlacedTensor {
     pub file_offset_bytes: u64,
     /// In the file.
     pub file_bytes: usize,
+    /// How the file has its elements; another type than the weight's is converted while it is read.
+    pub stored: Dtype,
     /// In which order the file has the rows.
     pub row_order: RowOrder,
     /// In the arena.
@@ -44,10 +48,16 @@ pub struct Placement {
 
 impl Placement {
     /// Claims every tensor of the configuration, in the order a forward pass meets them.
-    pub fn new(index: &TensorIndex, config: &ModelConfig) -> Result<Self, PlacementError> {
+    pub fn new(
+        index: &TensorIndex,
+        config: &ModelConfig,
+        requantize: Requantize,
+    ) -> Result<Self, PlacementError> {
         let mut arena_bytes = 0_u64;
         let mut tensors = Vec::new();
         for claimed in index.claim(config)? {
+            let (dtype, arena_tensor_bytes) =
+                (requantize.dtype(config, &claimed), requantize.bytes(config, &claimed));
             let (name, tensor) = (claimed.name, claimed.tensor);
             let (rows, columns) = match *tensor.shape.as_slice() {
                 [columns] => (1, columns),
@@ -60,18 +70,19 @@ impl Placement {
             };
             let weight = Weight {
                 offset_bytes: size(arena_bytes)?,
-                dtype: tensor.dtype,
+                dtype,
                 rows: size(rows)?,
                 columns: size(columns)?,
             };
-            let bytes = size(tensor.bytes)?;
-            arena_bytes += tensor.bytes.next_multiple_of(TENSOR_ALIGNMENT_BYTES);
+            let (file_bytes, bytes) = (size(tensor.bytes)?, size(arena_tensor_bytes)?);
+            arena_bytes += arena_tensor_bytes.next_multiple_of(TENSOR_ALIGNMENT_BYTES);
             size(arena_bytes)?;
             tensors.push(PlacedTensor {
                 name,
                 file: Arc::clone(&tensor.file),
                 file_offset_bytes: tensor.offset_bytes,
-                file_bytes: bytes,
+                file_bytes,
+                stored: tensor.dtype,
                 row_order: tensor.row_order,
                 bytes,
                 weight,

@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use super::{
     PlacedTensor, Placement,
-    rows::{group_bytes, place},
+    rows::{RowGroup, group, place},
 };
 use crate::backend::arena::{Arena, ArenaError};
 
@@ -59,14 +59,18 @@ struct Chunk<'a> {
     tensor: &'a PlacedTensor,
     /// From the start of the file.
     offset: u64,
+    file_bytes: usize,
     to: &'a mut [u8],
 }
 
-/// Where chunks of a tensor may begin and end: anywhere, or between groups of rows that are put in order together.
-fn chunk_bytes(tensor: &PlacedTensor) -> usize {
-    match group_bytes(tensor) {
-        None => CHUNK_BYTES,
-        Some(group_bytes) => (CHUNK_BYTES / group_bytes).max(1) * group_bytes,
+/// Bytes of a tensor's chunks, in the file and in the arena: any number where they are copied, else whole groups of rows.
+fn chunk_bytes(tensor: &PlacedTensor) -> RowGroup {
+    match group(tensor) {
+        None => RowGroup { file_bytes: CHUNK_BYTES, arena_bytes: CHUNK_BYTES },
+        Some(RowGroup { file_bytes, arena_bytes }) => {
+            let groups = (CHUNK_BYTES / file_bytes).max(1);
+            RowGroup { file_bytes: groups * file_bytes, arena_bytes: groups * arena_bytes }
+        }
     }
 }
 
@@ -81,7 +85,8 @@ pub fn read(
         return Err(ReadError::Arena { got: arena.bytes(), wanted: placement.arena_bytes });
     }
     let sources = open_all(directory, placement)?;
-    let buffer_bytes = placement.tensors.iter().map(chunk_bytes).max().unwrap_or(0) + 2 * SECTOR_BYTES;
+    let largest = placement.tensors.iter().map(|tensor| chunk_bytes(tensor).file_bytes).max();
+    let buffer_bytes = largest.unwrap_or(0) + 2 * SECTOR_BYTES;
     let queue = Mutex::new(chunks(placement, arena.as_mut_slice()).into_iter());
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (results, finished) = channel();
@@ -125,10 +130,13 @@ fn chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<'a>> {
         let (to, after) = from_tensor.split_at_mut(tensor.bytes);
         (rest, rest_start) = (after, tensor.weight.offset_bytes + tensor.bytes);
         let mut offset = tensor.file_offset_bytes;
-        for to in to.chunks_mut(chunk_bytes(tensor)) {
-            let bytes = to.len() as u64;
-            chunks.push(Chunk { tensor, offset, to });
-            offset += bytes;
+        let chunk = chunk_bytes(tensor);
+        let mut rest_bytes = tensor.file_bytes;
+        for to in to.chunks_mut(chunk.arena_bytes) {
+            let file_bytes = chunk.file_bytes.min(rest_bytes);
+            chunks.push(Chunk { tensor, offset, file_bytes, to });
+            rest_bytes -= file_bytes;
+            offset += file_bytes as u64;
         }
     }
     chunks
@@ -150,7 +158,7 @@ fn reader<'a>(
     };
     while let Some(chunk) = next() {
         let Some(source) = sources.get(&chunk.tensor.file) else { continue };
-        let bytes = chunk.to.len();
+        let bytes = chunk.file_bytes;
         let result = read_chunk(source, chunk, buffer.as_mut_slice()).map(|()| bytes);
         if results.send(result).is_err() {
             return;
@@ -159,7 +167,7 @@ fn reader<'a>(
 }
 
 fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<(), ReadError> {
-    let Chunk { tensor, offset, to } = chunk;
+    let Chunk { tensor, offset, file_bytes: bytes, to } = chunk;
     let failed = |source| ReadError::Read {
         tensor: tensor.name.clone(),
         file: tensor.file.to_string(),
@@ -169,7 +177,7 @@ fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<()
     if let Some(direct) = &source.direct {
         #[expect(clippy::cast_possible_truncation, reason = "less than a sector")]
         let lead = (offset % SECTOR_BYTES as u64) as usize;
-        let wanted = lead + to.len();
+        let wanted = lead + bytes;
         let aligned = &mut buffer[..wanted.next_multiple_of(SECTOR_BYTES)];
         match read_up_to(direct, aligned, wanted, offset - lead as u64) {
             Ok(got) if got >= wanted => {
@@ -181,7 +189,7 @@ fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<()
             Err(source) => return Err(failed(source)),
         }
     }
-    let wanted = to.len();
+    let wanted = bytes;
     let from = &mut buffer[..wanted];
     let got = read_up_to(&source.buffered, from, wanted, offset).map_err(failed)?;
     place(tensor, from, to);

@@ -7,6 +7,7 @@ use std::{
 
 use safetensors::SafeTensors;
 use serde::Deserialize;
+use sparkherd_checkpoint::Requantize;
 use sparkherd_engine::{
     BackendChoice, Batch, BatchSequence, ForwardPass, LoadedModel, SpecialTokenText, Text, Wants,
     sample::PromptLogprobs,
@@ -69,9 +70,12 @@ fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("goldens")
 }
 
-fn load(checkpoint: &Path, kv_dtype: KvDtype, backend: BackendChoice) -> LoadedModel {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(checkpoint);
-    session::load(&session::config(&directory, backend, kv_dtype, 1)).unwrap()
+fn load(golden: &Golden, kv_dtype: KvDtype, backend: BackendChoice, requantize: Requantize) -> LoadedModel {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&golden.checkpoint);
+    let mut config = session::config(&directory, backend, kv_dtype, 1);
+    // Admitted as stored, which is more.
+    config.serving.requantize = requantize;
+    session::load(&config).unwrap()
 }
 
 /// The log-probabilities of all tokens as one prompt, in chunks, against the log-softmax of the rows that are stored.
@@ -110,12 +114,19 @@ fn compare_logprobs(model: &mut LoadedModel, case: &Case, rows: &[f32], bound: f
     }
 }
 
-fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, agreement: Agreement, backend: BackendChoice) {
+fn compare(
+    checkpoint: &str,
+    variant: &str,
+    kv_dtype: KvDtype,
+    agreement: Agreement,
+    backend: BackendChoice,
+    requantize: Requantize,
+) {
     let golden: Golden =
         serde_json::from_slice(&fs::read(goldens().join(format!("{checkpoint}.json"))).unwrap()).unwrap();
     let stored = fs::read(goldens().join(format!("{checkpoint}.safetensors"))).unwrap();
     let stored = SafeTensors::deserialize(&stored).unwrap();
-    let mut model = load(&golden.checkpoint, kv_dtype, backend);
+    let mut model = load(&golden, kv_dtype, backend, requantize);
     for case in &golden.cases {
         let rows: Vec<f32> = stored
             .tensor(&format!("{}.{variant}", case.name))
@@ -162,18 +173,25 @@ fn compare(checkpoint: &str, variant: &str, kv_dtype: KvDtype, agreement: Agreem
 
 fn compare_all(checkpoint: &str) {
     for backend in [BackendChoice::Cpu, BackendChoice::Oracle] {
-        compare(checkpoint, "f32", KvDtype::F32, Agreement::Each(BOUND_F32), backend);
-        compare(checkpoint, "kv_bf16", KvDtype::Bf16, Agreement::Each(BOUND_BF16), backend);
+        compare(checkpoint, "f32", KvDtype::F32, Agreement::Each(BOUND_F32), backend, Requantize::None);
+        compare(checkpoint, "kv_bf16", KvDtype::Bf16, Agreement::Each(BOUND_BF16), backend, Requantize::None);
     }
 }
 
-/// Of a checkpoint in a block format.
-fn compare_blocks(checkpoint: &str) {
+/// Of a checkpoint in a block format, or that becomes one.
+fn compare_blocks(checkpoint: &str, requantize: Requantize) {
     for (variant, kv_dtype, bound) in
         [("f32", KvDtype::F32, BOUND_F32), ("kv_bf16", KvDtype::Bf16, BOUND_BF16)]
     {
-        compare(checkpoint, variant, kv_dtype, Agreement::Each(bound), BackendChoice::Oracle);
-        compare(checkpoint, variant, kv_dtype, Agreement::Whole(BOUND_ROUNDED), BackendChoice::Cpu);
+        compare(checkpoint, variant, kv_dtype, Agreement::Each(bound), BackendChoice::Oracle, requantize);
+        compare(
+            checkpoint,
+            variant,
+            kv_dtype,
+            Agreement::Whole(BOUND_ROUNDED),
+            BackendChoice::Cpu,
+            requantize,
+        );
     }
 }
 
@@ -209,12 +227,12 @@ fn mistral_without_a_window_matches_transformers() {
 
 #[test]
 fn a_gguf_of_k_quants_with_interleaved_heads_and_divided_pairs_matches_transformers() {
-    compare_blocks("tiny-gguf-k");
+    compare_blocks("tiny-gguf-k", Requantize::None);
 }
 
 #[test]
 fn a_gguf_of_q8_0_with_biases_and_yarn_matches_transformers() {
-    compare_blocks("tiny-gguf-q8_0");
+    compare_blocks("tiny-gguf-q8_0", Requantize::None);
 }
 
 #[test]
@@ -224,7 +242,12 @@ fn a_gguf_of_bf16_and_f16_matches_transformers() {
 
 #[test]
 fn a_gguf_of_q4_0_matches_transformers() {
-    compare_blocks("tiny-gguf-q4_0");
+    compare_blocks("tiny-gguf-q4_0", Requantize::None);
+}
+
+#[test]
+fn bf16_requantised_while_it_is_read_matches_transformers_on_the_rounded_weights() {
+    compare_blocks("tiny-int8", Requantize::Int8);
 }
 
 /// Tokens and text of the tokenizer that the metadata was written from.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 
-use sparkherd_checkpoint::Checkpoint;
+use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_engine::{
     BackendChoice, LoadConfig, LoadError, LoadProgress,
     backend::arena::Arena,
@@ -97,7 +97,7 @@ fn a_file_cut_short_before_or_after_its_header_was_read_is_an_error() {
     let config = config(&directory);
     let path = directory.path().join("model.safetensors");
     let checkpoint = Checkpoint::read(&ModelDirectory(directory.path().to_owned())).unwrap();
-    let placement = Placement::new(&checkpoint.index, &checkpoint.config).unwrap();
+    let placement = Placement::new(&checkpoint.index, &checkpoint.config, Requantize::None).unwrap();
     let last = placement.tensors.iter().max_by_key(|tensor| tensor.file_offset_bytes).unwrap();
     let end = last.file_offset_bytes + last.bytes as u64 - 3;
     OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
@@ -123,7 +123,7 @@ fn the_arena_holds_the_files_bytes() {
     let directory = tempfile::tempdir().unwrap();
     checkpoint::write(directory.path(), &checkpoint::tensors(11));
     let checkpoint = Checkpoint::read(&ModelDirectory(directory.path().to_owned())).unwrap();
-    let mut placement = Placement::new(&checkpoint.index, &checkpoint.config).unwrap();
+    let mut placement = Placement::new(&checkpoint.index, &checkpoint.config, Requantize::None).unwrap();
     placement.tensors.truncate(2);
     let content: Vec<u8> = (0..(11 << 20) + 12_345).map(|_| random.next() as u8).collect();
     fs::write(directory.path().join("model.safetensors"), &content).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sparkherd_checkpoint::{Checkpoint, Facts};
+use sparkherd_checkpoint::{Checkpoint, Facts, Requantize};
 use sparkherd_engine::{
     BackendChoice, Batch, BatchSequence, ForwardPass, LoadConfig, LoadError, LoadedModel, Wants, load_model,
     weights::ModelDirectory,
@@ -26,7 +26,8 @@ pub(crate) fn config(
     let facts = facts(directory);
     let context = facts.max_context;
     let kv_tokens = whole_blocks(u64::from(context)) * u64::from(concurrency);
-    let serving = Serving { context, concurrency, kv_tokens, kv_dtype };
+    let requantize = Requantize::None;
+    let serving = Serving { context, concurrency, kv_tokens, kv_dtype, requantize };
     let footprint = plan(&facts, &serving, &PLATFORM).unwrap();
     LoadConfig { model_dir: directory.to_owned(), serving, platform: PLATFORM, footprint, backend }
 }

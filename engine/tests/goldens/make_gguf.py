@@ -1,4 +1,5 @@
-"""Makes the GGUF checkpoints and what is expected of them, as make.py does for safetensors.
+"""Makes the GGUF checkpoints and what is expected of them, as make.py does for safetensors; and of one that is
+requantised.
 
     python make_gguf.py                     makes all of them
     python make_gguf.py tiny-gguf-q4_0      makes only what is named
@@ -95,6 +96,19 @@ GGUF = (
         types={"lm_head": Type.Q8_0, "": Type.Q4_0},
         pre=None,
     ),
+)
+
+
+# Requantised while it is read; the embedding is not, as it is looked up and not multiplied with.
+INT8 = Tiny(
+    "tiny-int8",
+    torch.bfloat16,
+    make.COMMON_QWEN
+    | dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    | dict(head_dim=16, vocab_size=271, max_position_embeddings=192, rms_norm_eps=1e-6, tie_word_embeddings=False)
+    | dict(rope_theta=10000.0, rope_scaling=None),
+    written={"torch_dtype": "bfloat16"},
+    family="qwen2",
 )
 
 
@@ -264,6 +278,21 @@ def write_texts(tiny: Gguf, tokenizer: Tokenizer) -> None:
     make.write_json(HERE / f"{tiny.name}.texts.json", texts)
 
 
+def make_int8() -> None:
+    """The checkpoint in BF16, and what is expected where its matrices are Q8_0."""
+    model = INT8.model()
+    make.random_weights(model, INT8)
+    make.write_checkpoint(INT8, model)
+    for name, parameter in model.named_parameters():
+        value = parameter.detach().numpy()
+        if value.ndim == 2 and "embed" not in name:
+            back = gguf.quants.dequantize(gguf.quants.quantize(value, Type.Q8_0), Type.Q8_0)
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(back))
+    cases, tensors = make.tiny_expectations(INT8, model)
+    make.write_expectations(INT8.name, f"engine/tests/goldens/{INT8.name}", cases, tensors)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -276,6 +305,8 @@ def main() -> None:
         write_texts(tiny, tokenizer)
         cases, tensors = make.tiny_expectations(tiny, model)
         make.write_expectations(tiny.name, f"engine/tests/goldens/{tiny.name}", cases, tensors)
+    if not names or INT8.name in names:
+        make_int8()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use sparkherd_checkpoint::{Architecture, Dtype, Facts};
+use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
 use sparkherd_footprint::{Backend, Footprint, KvDtype, Parts, Platform, Serving};
 
 use crate::NodeName;
@@ -75,7 +75,13 @@ pub(crate) fn replica(device_gib: u64, host_gib: u64) -> Replica {
             revision: "main".into(),
             digest: "digest".into(),
         },
-        serving: Serving { context: 4096, concurrency: 1, kv_tokens: 4096, kv_dtype: KvDtype::Bf16 },
+        serving: Serving {
+            context: 4096,
+            concurrency: 1,
+            kv_tokens: 4096,
+            kv_dtype: KvDtype::Bf16,
+            requantize: Requantize::None,
+        },
         footprint: Footprint {
             device_bytes: device_gib * GIB,
             host_bytes: host_gib * GIB,
@@ -117,6 +123,7 @@ pub(crate) fn spec(model: &str) -> DeploymentSpec {
         concurrency: None,
         kv_tokens: None,
         kv_dtype: None,
+        requantize: None,
         memory_bytes: None,
         placement: Placement { spread: true, ..Placement::default() },
         rollout: Rollout { strategy: Strategy::Auto, min_available: None, progress_deadline: None },
@@ -140,6 +147,7 @@ pub(crate) fn facts() -> Facts {
         head_dim: 128,
         vocab_size: 128_256,
         max_context: 131_072,
+        int8_weight_bytes: None,
         tokenizer_bytes: 9 << 20,
     }
 }

@@ -1,4 +1,5 @@
 use sha2::{Digest, Sha256};
+use sparkherd_checkpoint::Requantize;
 
 use crate::NodeName;
 use crate::snapshot::{DeploymentSpec, KvDtypeChoice};
@@ -20,12 +21,17 @@ pub(crate) fn revision(spec: &DeploymentSpec, weights_digest: &str) -> String {
         KvDtypeChoice::Bf16 => "bf16",
         KvDtypeChoice::Fp8 => "fp8",
     });
+    let requantize = spec.requantize.map(|choice| match choice {
+        Requantize::None => "none",
+        Requantize::Int8 => "int8",
+    });
     let fields = [
         ("model", Some(spec.model.clone())),
         ("context", spec.context.map(|tokens| tokens.to_string())),
         ("concurrency", spec.concurrency.map(|sequences| sequences.to_string())),
         ("kvCache.tokens", spec.kv_tokens.map(|tokens| tokens.to_string())),
         ("kvCache.dtype", kv_dtype.map(str::to_owned)),
+        ("weights.requantize", requantize.map(str::to_owned)),
         ("memory", spec.memory_bytes.map(|bytes| bytes.to_string())),
         ("digest", Some(weights_digest.to_owned())),
     ];
@@ -92,13 +98,14 @@ mod tests {
             DeploymentSpec { concurrency: Some(512), ..base.clone() },
             DeploymentSpec { kv_tokens: Some(512), ..base.clone() },
             DeploymentSpec { kv_dtype: Some(KvDtypeChoice::Auto), ..base.clone() },
+            DeploymentSpec { requantize: Some(Requantize::Int8), ..base.clone() },
             DeploymentSpec { memory_bytes: Some(512), ..base.clone() },
         ];
         let mut seen = vec![first.clone(), revision(&base, "d2")];
         seen.extend(other.iter().map(|spec| revision(spec, "d1")));
         seen.sort();
         seen.dedup();
-        assert_eq!(seen.len(), 8, "{seen:?}");
+        assert_eq!(seen.len(), 9, "{seen:?}");
         assert_eq!(first.len(), REVISION_HEX);
     }
 

@@ -98,6 +98,7 @@ fn with_context(
         Some(KvDtypeChoice::Fp8) => serving.kv_dtype = KvDtype::Fp8,
         Some(KvDtypeChoice::Auto) | None => {}
     }
+    serving.requantize = spec.requantize.unwrap_or_default();
     if let Some(tokens) = spec.kv_tokens {
         serving.kv_tokens = whole_blocks(tokens);
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use sparkherd_checkpoint::Facts;
+use sparkherd_checkpoint::{Facts, Requantize};
 use sparkherd_footprint::{Footprint, Platform, Serving};
 
 use crate::{DeploymentId, ModelId, NodeName, Reason, ReplicaId};
@@ -67,11 +67,12 @@ pub struct DeploymentSpec {
     /// Names clients may send; the object's own name when the user gave none.
     pub served_names: Vec<String>,
     pub replicas: u32,
-    /// The four that need a new engine, as written; absent stays absent in the revision's hash.
+    /// Those that need a new engine, as written; absent stays absent in the revision's hash.
     pub context: Option<u32>,
     pub concurrency: Option<u32>,
     pub kv_tokens: Option<u64>,
     pub kv_dtype: Option<KvDtypeChoice>,
+    pub requantize: Option<Requantize>,
     pub memory_bytes: Option<u64>,
     pub placement: Placement,
     pub rollout: Rollout,

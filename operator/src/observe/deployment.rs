@@ -54,6 +54,7 @@ pub fn deployment_spec(object: &ModelDeployment) -> Result<DeploymentSpec, Strin
         context,
         concurrency,
         kv_cache,
+        weights,
         memory,
         placement,
         rollout,
@@ -76,6 +77,7 @@ pub fn deployment_spec(object: &ModelDeployment) -> Result<DeploymentSpec, Strin
         concurrency: *concurrency,
         kv_tokens: kv_cache.tokens,
         kv_dtype: kv_cache.dtype.map(kv_dtype),
+        requantize: weights.as_ref().and_then(|weights| weights.requantize),
         memory_bytes,
         placement: placement
             .as_ref()

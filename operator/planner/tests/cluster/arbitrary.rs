@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use sparkherd_checkpoint::Requantize;
 use sparkherd_footprint::{Footprint, KvDtype, Parts, Serving};
 use sparkherd_planner::{
     Access, CopyState, Deployment, DeploymentId, Endpoint, Expose, Model, ModelCopy, ModelId, Node, NodeName,
@@ -215,6 +216,7 @@ fn replica() -> impl Strategy<Value = (ReplicaId, Replica)> {
                         concurrency: 1,
                         kv_tokens: 4096,
                         kv_dtype: KvDtype::Bf16,
+                        requantize: Requantize::None,
                     },
                     footprint: Footprint { device_bytes: gib * GIB, host_bytes: 0, parts: Parts::default() },
                     run: if serves { Run::Serve } else { Run::Stop },

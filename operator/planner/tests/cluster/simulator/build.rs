@@ -25,6 +25,7 @@ pub(crate) fn facts(weights_gib: u64, max_context: u32) -> Facts {
         head_dim: 128,
         vocab_size: 128_256,
         max_context,
+        int8_weight_bytes: None,
         tokenizer_bytes: 9 << 20,
     }
 }
@@ -70,6 +71,7 @@ pub(crate) fn deployment_spec(name: &str, model: &str) -> DeploymentSpec {
         concurrency: None,
         kv_tokens: None,
         kv_dtype: None,
+        requantize: None,
         memory_bytes: None,
         placement: Placement { spread: true, ..Placement::default() },
         rollout: Rollout { strategy: Strategy::Auto, min_available: None, progress_deadline: None },
