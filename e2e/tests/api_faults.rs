@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::Progress;
 use e2e::client::ChatClient;
 use e2e::herd::{DEADLINE, Herd};
 use e2e::process;
@@ -23,11 +24,11 @@ async fn what_is_killed_comes_back() -> Result<()> {
     herd.apply(NAME, &json!({"model": herd.example()}))?;
     herd.until_serving(NAME, 1).await?;
     say("kill -9 of the engine");
-    an_engine(&herd).await.context("engine killed")?;
+    an_engine(&herd, &say).await.context("engine killed")?;
     say("kill -9 of the operator");
     the_operator(&herd).await.context("operator killed")?;
     say("kill -9 of an agent");
-    an_agent(&mut herd).await.context("agent killed")
+    an_agent(&mut herd, &say).await.context("agent killed")
 }
 
 fn answer() -> String {
@@ -35,7 +36,7 @@ fn answer() -> String {
 }
 
 /// The client sees the connection break, not an end; the endpoint leaves and comes back with another process behind it.
-async fn an_engine(herd: &Herd) -> Result<()> {
+async fn an_engine(herd: &Herd, say: Progress<'_>) -> Result<()> {
     let pid = single_engine(herd)?;
     let client = client(herd).await?;
     let mut killed_at = None;
@@ -48,7 +49,7 @@ async fn an_engine(herd: &Herd) -> Result<()> {
         bail!("the stream of a killed engine ended as if it were whole");
     };
     let killed_at = killed_at.context("the answer had no words")?;
-    println!("the client knew it {:.3} s after the kill", killed_at.elapsed().as_secs_f64());
+    say(&format!("the client knew it {:.3} s after the kill", killed_at.elapsed().as_secs_f64()));
     let error = format!("{error:#}");
     ensure!(error.contains("broke off"), "not a broken connection: {error}");
     herd.until_endpoints(NAME, 0).await?;
@@ -85,7 +86,7 @@ async fn the_operator(herd: &Herd) -> Result<()> {
 }
 
 /// No engine outlives its agent: nobody would guard the memory. The next agent starts it again.
-async fn an_agent(herd: &mut Herd) -> Result<()> {
+async fn an_agent(herd: &mut Herd, say: Progress<'_>) -> Result<()> {
     let (pids, others) = (herd.sparks[0].engine_pids()?, herd.sparks[1].engine_pids()?);
     ensure!(pids.len() == 1 && others.len() == 1, "one engine each was expected: {pids:?} {others:?}");
     herd.sparks[0].kill_agent()?;
@@ -97,7 +98,7 @@ async fn an_agent(herd: &mut Herd) -> Result<()> {
     // The engine is dead and its agent silent: after the heartbeat's 40 s only the other Spark's endpoint is published.
     let away_since = Instant::now();
     let endpoints = herd.until_endpoints(NAME, 1).await?;
-    println!("its endpoint was gone {:.0} s later", away_since.elapsed().as_secs_f64());
+    say(&format!("its endpoint was gone {:.0} s later", away_since.elapsed().as_secs_f64()));
     ensure!(endpoints[0].node == herd.sparks[1].name, "the dead one is still published: {endpoints:?}");
     herd.sparks[0].start_agent(&herd.lab)?;
     wait::until_true("a new engine", DEADLINE, async || {

@@ -22,7 +22,10 @@ pub use kv::{
     kv_bytes_per_token, kv_dtype_auto, kv_tokens_default, serving_default, serving_for_memory_cap,
     whole_blocks,
 };
-pub use plan::{FootprintError, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_tokens_max};
+pub use plan::{
+    FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan,
+    step_tokens_max,
+};
 pub use platform::{Backend, CPU_RUNTIME_HOST_BYTES, Platform};
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};

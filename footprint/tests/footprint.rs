@@ -4,9 +4,10 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
 use sparkherd_footprint::{
-    Backend, FootprintError, KvDtype, Platform, Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE,
-    context_candidates, kv_bytes_per_token, kv_dtype_auto, kv_tokens_default, largest_context_fitting, plan,
-    serving_default, serving_for_memory_cap, step_tokens_max, workspace,
+    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, KvDtype, Platform, Serving,
+    TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, kv_bytes_per_token, kv_dtype_auto,
+    kv_tokens_default, largest_context_fitting, plan, serving_default, serving_for_memory_cap,
+    step_tokens_max, workspace,
 };
 
 const GIB: u64 = 1 << 30;
@@ -35,6 +36,13 @@ fn platform(backend: Backend) -> Platform {
     Platform { backend, threads: 20, runtime_host_bytes: 64 << 20, runtime_device_bytes: 512 << 20 }
 }
 
+/// What the process takes beside its arenas on [`platform`].
+fn runtime_host_bytes(facts: &Facts) -> u64 {
+    (64 << 20)
+        + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes
+        + GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN * u64::from(facts.vocab_size)
+}
+
 #[test]
 fn llama_8b_takes_known_bytes() {
     let facts = llama_8b();
@@ -46,10 +54,7 @@ fn llama_8b_takes_known_bytes() {
     assert_eq!(footprint.device_bytes, 0);
     assert_eq!(footprint.parts.weights_bytes, facts.weight_bytes);
     assert_eq!(footprint.parts.kv_bytes, 38_912 * 131_072);
-    assert_eq!(
-        footprint.parts.runtime_bytes,
-        (64 << 20) + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes
-    );
+    assert_eq!(footprint.parts.runtime_bytes, runtime_host_bytes(&facts));
 }
 
 #[test]
@@ -71,7 +76,7 @@ fn cuda_puts_all_but_the_process_on_the_device() {
     let facts = llama_8b();
     let serving = serving_default(&facts, 8192, 16);
     let footprint = plan(&facts, &serving, &platform(Backend::Cuda)).unwrap();
-    assert_eq!(footprint.host_bytes, (64 << 20) + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes);
+    assert_eq!(footprint.host_bytes, runtime_host_bytes(&facts));
     let parts = footprint.parts;
     assert_eq!(
         footprint.device_bytes,
