@@ -135,7 +135,7 @@ fn a_scored_prompt_is_computed_whole_and_told_once() {
     step(&mut state);
     state.remove(SequenceId(0));
     let (purpose, priority) = (Purpose::ScoreAndGenerate, Priority::Batch);
-    state.enqueue(Arrival { purpose, priority, ..arrival(1, prompt(0, 0, 32, 40)) });
+    state.enqueue(Arrival { priority, purpose, ..arrival(1, prompt(0, 0, 32, 40)) });
     let mut rows = Vec::new();
     let mut run = |state: &mut State| {
         let step = state.step();
