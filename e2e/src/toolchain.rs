@@ -230,14 +230,30 @@ fn is_package_path(line: &str) -> bool {
     !line.is_empty() && !line.starts_with('#') && !line.contains([' ', ':'])
 }
 
-/// Cargo decides whether there is anything to do. `CARGO` is set for whatever cargo runs, tests included. No package is
-/// named: the dependencies' features are then the same as in every other build of the workspace, and nothing is built twice.
+/// Cargo in the checkout, called from a program that cargo itself may have started: the same cargo, without what it told us
+/// of our own package. The build script of `ring` watches those variables, so passing them on would compile it, and all that
+/// needs it, again in every call.
+pub fn cargo_command() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(repository());
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Cargo decides whether there is anything to do. No package is named: the dependencies' features are then the same as in every other build of the workspace, and nothing is built twice.
 fn build_sparkherd(progress: Progress) -> Result<PathBuf> {
     progress("building sparkherd");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let profile = profile_directory()?;
-    let mut build = Command::new(cargo);
-    build.current_dir(repository()).args(["build", "--locked", "--bin", "sparkherd"]);
+    let mut build = cargo_command();
+    build.args(["build", "--locked", "--bin", "sparkherd"]);
     if profile.file_name().is_some_and(|name| name == "release") {
         build.arg("--release");
     }

@@ -1,13 +1,10 @@
 //! Calls of cargo, and what it knows about packages.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use e2e::toolchain::cargo_command;
 use serde::Deserialize;
-
-use crate::checkout;
 
 /// The part of `cargo metadata` that the checks read.
 #[derive(Debug, Deserialize)]
@@ -32,17 +29,9 @@ pub struct Target {
     pub src_path: PathBuf,
 }
 
-fn command() -> Command {
-    // Set by the cargo that runs us, so that a toolchain chosen with `+` is kept.
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    command.current_dir(checkout::root());
-    command
-}
-
 /// Runs cargo with its output on the terminal.
 pub fn run(arguments: &[&str]) -> Result<()> {
-    let status = command().args(arguments).status().context("failed to run cargo")?;
+    let status = cargo_command().args(arguments).status().context("failed to run cargo")?;
     ensure!(status.success(), "cargo {} failed", arguments.join(" "));
     Ok(())
 }
@@ -88,7 +77,7 @@ pub fn dependencies(package: &str) -> Result<Vec<String>> {
 }
 
 fn output(arguments: &[&str]) -> Result<String> {
-    let output = command().args(arguments).output().context("failed to run cargo")?;
+    let output = cargo_command().args(arguments).output().context("failed to run cargo")?;
     ensure!(output.status.success(), "cargo {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
 }
