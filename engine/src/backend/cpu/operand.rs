@@ -16,37 +16,59 @@ pub(super) const BLOCK_WORDS: usize = BLOCK_ELEMENTS / 4 + 2;
 /// 1.5 · 2²³: adding it to a small number rounds that to an integer, which is then in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// Rows of a tile with its padding: what kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Height {
+    One = 1,
+    Two = 2,
+    Four = 4,
+    Eight = 8,
+    Twelve = 12,
+}
+
+impl Height {
+    /// The lowest that holds `rows`, and the tallest where none does.
+    fn holding(rows: usize) -> Self {
+        let heights = [Self::One, Self::Two, Self::Four, Self::Eight];
+        heights.into_iter().find(|height| rows <= height.rows()).unwrap_or(Self::Twelve)
+    }
+
+    pub(super) const fn rows(self) -> usize {
+        self as usize
+    }
+}
+
 /// Rows that a kernel computes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
     pub(super) first_row: usize,
     pub(super) rows: usize,
-    /// Rows with padding: one of the heights that kernels are made for.
-    pub(super) height: usize,
+    pub(super) height: Height,
 }
 
-/// Cuts `rows` into tiles of `tallest` rows and a last one, padded to the next height.
+/// Cuts `rows` into tiles of the tallest height and a last one, padded to the lowest that holds it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiles {
     pub(super) rows: usize,
-    pub(super) tallest: usize,
+    pub(super) tallest: Height,
 }
 
 impl Tiles {
     pub(super) fn count(self) -> usize {
-        self.rows.div_ceil(self.tallest)
+        self.rows.div_ceil(self.tallest.rows())
     }
 
     pub(super) fn get(self, index: usize) -> Tile {
-        let first_row = index * self.tallest;
-        let rows = self.tallest.min(self.rows - first_row);
-        Tile { first_row, rows, height: rows.next_power_of_two().min(self.tallest) }
+        let tallest = self.tallest.rows();
+        let first_row = index * tallest;
+        let rows = tallest.min(self.rows - first_row);
+        Tile { first_row, rows, height: Height::holding(rows).min(self.tallest) }
     }
 
     /// Rows with the padding of the last tile.
     pub(super) fn padded_rows(self) -> usize {
         let last = self.get(self.count() - 1);
-        last.first_row + last.height
+        last.first_row + last.height.rows()
     }
 }
 
@@ -63,15 +85,15 @@ pub(super) fn pack_floats(
 ) -> Result<(), BackendError> {
     let packed = SharedSlice::new(packed);
     each_tile(pool, tiles, inputs, &|tile| {
-        let first = tile.first_row * inputs;
+        let (first, height) = (tile.first_row * inputs, tile.height.rows());
         #[expect(unsafe_code, reason = "tiles are packed into disjoint parts of one buffer")]
         // SAFETY: a tile's part of the buffer belongs to its piece.
-        let packed = unsafe { packed.range(first..first + tile.height * inputs) };
-        if tile.rows < tile.height {
+        let packed = unsafe { packed.range(first..first + height * inputs) };
+        if tile.rows < height {
             packed.fill(0.0);
         }
         for (row, x) in x[first..first + tile.rows * inputs].chunks_exact(inputs).enumerate() {
-            for (packed, x) in packed.chunks_exact_mut(tile.height).zip(x) {
+            for (packed, x) in packed.chunks_exact_mut(height).zip(x) {
                 packed[row] = *x;
             }
         }
@@ -90,11 +112,12 @@ pub(super) fn pack_integers(
     let blocks = inputs / BLOCK_ELEMENTS;
     let packed = SharedSlice::new(packed);
     each_tile(pool, tiles, inputs, &|tile| {
-        let (first, words) = (tile.first_row * blocks * BLOCK_WORDS, tile.height * blocks * BLOCK_WORDS);
+        let (row_words, height) = (blocks * BLOCK_WORDS, tile.height.rows());
+        let first = tile.first_row * row_words;
         #[expect(unsafe_code, reason = "tiles are packed into disjoint parts of one buffer")]
         // SAFETY: a tile's part of the buffer belongs to its piece.
-        let packed = unsafe { packed.range(first..first + words) };
-        if tile.rows < tile.height {
+        let packed = unsafe { packed.range(first..first + height * row_words) };
+        if tile.rows < height {
             packed.fill(0);
         }
         path.run(Round { tile, inputs, x: &x[tile.first_row * inputs..][..tile.rows * inputs], packed });
@@ -107,7 +130,7 @@ fn each_tile(
     inputs: usize,
     run: &(dyn Fn(Tile) + Sync),
 ) -> Result<(), BackendError> {
-    let (count, each) = (tiles.count(), (PIECE_ELEMENTS / (tiles.tallest * inputs).max(1)).max(1));
+    let (count, each) = (tiles.count(), (PIECE_ELEMENTS / (tiles.tallest.rows() * inputs).max(1)).max(1));
     pool.run(count.div_ceil(each), &|piece| {
         (piece * each..count.min((piece + 1) * each)).for_each(|index| run(tiles.get(index)));
     })
@@ -126,7 +149,7 @@ impl super::simd::Kernel for Round<'_> {
 
     #[inline(always)]
     fn call<S: super::simd::Simd>(self, _simd: S) {
-        let height = self.tile.height;
+        let height = self.tile.height.rows();
         for (row, x) in self.x.chunks_exact(self.inputs).enumerate() {
             let blocks = x.as_chunks::<BLOCK_ELEMENTS>().0.iter();
             for (x, packed) in blocks.zip(self.packed.chunks_exact_mut(height * BLOCK_WORDS)) {

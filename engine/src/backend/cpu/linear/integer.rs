@@ -1,24 +1,22 @@
-#![expect(unsafe_code, reason = "pieces write disjoint columns of one matrix")]
 //! Products of rows rounded to 8 bits with weights in blocks of 32.
 //!
 //! Of each block the sum of integer products is exact; then `output += scale(weight) · scale(row) · sum`, block after block
 //! in f32. Nothing depends on the instructions or on how many rows there are.
 
-use std::ops::Range;
+use std::marker::PhantomData;
 
 use super::{
     super::{
         layout::{GROUP, SCALE_BYTES},
-        operand::{BLOCK_WORDS, Tile, Tiles},
-        shared_slice::SharedSlice,
-        simd::{Kernel, Simd},
+        operand::{BLOCK_WORDS, Height},
+        simd::Simd,
     },
-    float::load,
+    columns::Format,
 };
 use crate::backend::blocks::{BLOCK_ELEMENTS, Q4_0_BYTES, Q8_0_BYTES};
 
 /// Rows of the tallest tile: with two groups of outputs 16 exact sums, and 16 totals of which some wait in the cache.
-pub(super) const TALLEST: usize = 8;
+pub(super) const TALLEST: Height = Height::Eight;
 /// Blocks of 32 inputs that all rows go through before the next: a group's weights and a tile's numbers of so many stay
 /// in the first-level cache.
 const SLICE_BLOCKS: usize = 16;
@@ -31,7 +29,7 @@ const SCALES: usize = GROUP * SCALE_BYTES;
 const PLACE: usize = 4 * GROUP;
 
 /// A block format, in the order of [`super::super::layout`].
-pub(in super::super) trait Blocks {
+pub(super) trait Blocks {
     /// Bytes of one block of one output.
     const BYTES: usize;
     /// What the stored numbers are larger by than those of the formula, given the instructions' own bias.
@@ -94,148 +92,52 @@ impl Blocks for Q4 {
     }
 }
 
-/// All rows of some groups of outputs.
-pub(super) struct Columns<'a> {
-    pub(super) x: &'a [u32],
-    pub(super) tiles: Tiles,
-    pub(super) weight: &'a [u8],
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-    pub(super) range: Range<usize>,
-    pub(super) out: &'a SharedSlice<'a>,
-}
-
-/// [`Columns`] of one format.
-pub(super) struct ColumnsOf<'a, F> {
-    pub(super) columns: Columns<'a>,
-    pub(super) format: std::marker::PhantomData<F>,
-}
+/// Weights stored in blocks of `F`.
+pub(super) struct Integers<F>(PhantomData<F>);
 
 #[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
-impl<F: Blocks> Kernel for ColumnsOf<'_, F> {
-    type Output = ();
+impl<F: Blocks> Format for Integers<F> {
+    type X = u32;
+    type W = u8;
+    type Padded = [u8; GROUP * Q8_0_BYTES];
+    const UNPADDED: Self::Padded = [0; GROUP * Q8_0_BYTES];
+    const SLICE_INPUTS: usize = SLICE_BLOCKS * BLOCK_ELEMENTS;
+    const NARROW_INPUTS: usize = BLOCK_ELEMENTS;
 
     #[inline(always)]
-    fn call<S: Simd>(self, simd: S) {
-        let columns = &self.columns;
-        let mut output = columns.range.start;
-        while S::WIDE && output + 2 * GROUP <= columns.range.end {
-            columns.groups::<S, F, 2>(simd, [output, output + GROUP]);
-            output += 2 * GROUP;
-        }
-        while output + GROUP <= columns.range.end {
-            columns.groups::<S, F, 1>(simd, [output]);
-            output += GROUP;
-        }
-        if output < columns.range.end {
-            columns.narrow_group::<S, F>(simd, output);
-        }
-    }
-}
-
-#[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
-impl Columns<'_> {
-    #[inline(always)]
-    fn groups<S: Simd, F: Blocks, const G: usize>(&self, simd: S, outputs: [usize; G]) {
-        let blocks = self.inputs / BLOCK_ELEMENTS;
-        // One tile needs nothing kept in a cache.
-        let slice = if self.tiles.count() == 1 { blocks } else { SLICE_BLOCKS };
-        for first in (0..blocks).step_by(slice) {
-            let range = first..blocks.min(first + slice);
-            let stored = outputs.map(|output| {
-                &self.weight[(output * blocks + first * GROUP) * F::BYTES..][..range.len() * GROUP * F::BYTES]
-            });
-            self.slice::<S, F, G>(simd, stored, range, outputs, GROUP);
-        }
+    fn packed(inputs: usize) -> usize {
+        inputs / BLOCK_ELEMENTS * BLOCK_WORDS
     }
 
-    /// The last group, which is not whole: its weights are padded on the way.
     #[inline(always)]
-    fn narrow_group<S: Simd, F: Blocks>(&self, simd: S, output: usize) {
-        let (blocks, width) = (self.inputs / BLOCK_ELEMENTS, self.range.end - output);
-        let mut padded = [0; GROUP * Q8_0_BYTES];
-        for block in 0..blocks {
-            let stored = &self.weight[(output * blocks + block * width) * F::BYTES..][..width * F::BYTES];
-            let padded = &mut padded[..GROUP * F::BYTES];
-            padded[..width * SCALE_BYTES].copy_from_slice(&stored[..width * SCALE_BYTES]);
-            let places = padded[SCALES..].chunks_exact_mut(PLACE);
-            for (to, from) in places.zip(stored[width * SCALE_BYTES..].chunks_exact(4 * width)) {
-                to[..4 * width].copy_from_slice(from);
-            }
-            self.slice::<S, F, 1>(simd, [padded], block..block + 1, [output], width);
+    fn stored(inputs: usize) -> usize {
+        inputs / BLOCK_ELEMENTS * F::BYTES
+    }
+
+    #[inline(always)]
+    fn pad(stored: &[u8], width: usize, padded: &mut [u8]) {
+        let (scales, numbers) = stored.split_at(width * SCALE_BYTES);
+        padded[..scales.len()].copy_from_slice(scales);
+        let places = padded[SCALES..].chunks_exact_mut(PLACE);
+        for (to, from) in places.zip(numbers.chunks_exact(4 * width)) {
+            to[..4 * width].copy_from_slice(from);
         }
     }
 
     #[inline(always)]
-    fn slice<S: Simd, F: Blocks, const G: usize>(
-        &self,
+    fn multiply_add<S: Simd, const R: usize, const G: usize>(
         simd: S,
-        stored: [&[u8]; G],
-        blocks: Range<usize>,
-        outputs: [usize; G],
-        width: usize,
-    ) {
-        let words = self.inputs / BLOCK_ELEMENTS * BLOCK_WORDS;
-        for index in 0..self.tiles.count() {
-            let tile = self.tiles.get(index);
-            let x = &self.x[tile.first_row * words..][..tile.height * words];
-            let x = &x[blocks.start * BLOCK_WORDS * tile.height..blocks.end * BLOCK_WORDS * tile.height];
-            let at = Place { tile, goes_on: blocks.start > 0, outputs, width };
-            match tile.height {
-                1 => self.tile::<S, F, 1, G>(simd, stored, x, &at),
-                2 => self.tile::<S, F, 2, G>(simd, stored, x, &at),
-                4 => self.tile::<S, F, 4, G>(simd, stored, x, &at),
-                TALLEST if S::WIDE => self.tile::<S, F, TALLEST, G>(simd, stored, x, &at),
-                _ => {}
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn tile<S: Simd, F: Blocks, const R: usize, const G: usize>(
-        &self,
-        simd: S,
-        stored: [&[u8]; G],
+        weights: [&[u8]; G],
         x: &[u32],
-        at: &Place<G>,
-    ) {
-        let mut totals = [[simd.splat(0.0); G]; R];
-        if at.goes_on {
-            for (row, totals) in totals.iter_mut().enumerate().take(at.tile.rows) {
-                for (total, output) in totals.iter_mut().zip(at.outputs) {
-                    *total = load(simd, self.out(at, row, output));
-                }
-            }
-        }
+        mut sums: [[S::Lanes; G]; R],
+    ) -> [[S::Lanes; G]; R] {
+        let bytes = GROUP * F::BYTES;
         for (block, x) in x.chunks_exact(R * BLOCK_WORDS).enumerate() {
-            let bytes = GROUP * F::BYTES;
-            let blocks = stored.map(|stored| &stored[block * bytes..][..bytes]);
-            one_block::<S, F, R, G>(simd, blocks, x.as_chunks::<R>().0, &mut totals);
+            let blocks = weights.map(|weights| &weights[block * bytes..][..bytes]);
+            one_block::<S, F, R, G>(simd, blocks, x.as_chunks::<R>().0, &mut sums);
         }
-        for (row, totals) in totals.iter().enumerate().take(at.tile.rows) {
-            for (total, output) in totals.iter().zip(at.outputs) {
-                let lanes = simd.to_array(*total);
-                let out = self.out(at, row, output);
-                out.copy_from_slice(&lanes[..out.len()]);
-            }
-        }
+        sums
     }
-
-    #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "each part is this piece's alone, taken one at a time")]
-    fn out<const G: usize>(&self, at: &Place<G>, row: usize, output: usize) -> &mut [f32] {
-        let first = (at.tile.first_row + row) * self.outputs + output;
-        // SAFETY: columns of this piece's range, which no other piece has; callers drop the slice before they take another.
-        unsafe { self.out.range(first..first + at.width) }
-    }
-}
-
-/// Where a tile's results go, and whether they are sums already.
-struct Place<const G: usize> {
-    tile: Tile,
-    goes_on: bool,
-    outputs: [usize; G],
-    width: usize,
 }
 
 /// Adds one block's products to the totals.

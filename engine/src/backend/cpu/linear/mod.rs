@@ -1,21 +1,23 @@
 //! Matrices times transposed weights that share their rows: packed once, then pieces of all outputs on all threads.
 
+mod columns;
 mod float;
 mod integer;
 mod super_blocks;
 
-use std::{marker::PhantomData, ops::Range};
+use std::ops::Range;
 
 use half::{bf16, f16};
 use sparkherd_checkpoint::Dtype;
 
 use self::{
-    float::Stored,
-    integer::{Blocks, ColumnsOf, Q4, Q8},
+    columns::{Columns, Format},
+    float::Floats,
+    integer::{Integers, Q4, Q8},
 };
 use super::{
     layout::GROUP,
-    operand::{Tiles, pack_floats, pack_integers},
+    operand::{Height, Tiles, pack_floats, pack_integers},
     pool::Pool,
     shared_slice::SharedSlice,
     simd::Path,
@@ -61,11 +63,11 @@ impl Packing {
     }
     /// Rows whose sums the path's registers hold for two groups of outputs (for one, where registers are few); of integers
     /// there are two sums each.
-    const fn tallest(self, path: Path) -> usize {
+    const fn tallest(self, path: Path) -> Height {
         match (self, path.is_wide()) {
             (Self::Floats, true) => float::TALLEST,
             (Self::Integers, true) => integer::TALLEST,
-            (_, false) => 4,
+            (_, false) => Height::Four,
         }
     }
 }
@@ -156,12 +158,23 @@ struct Operand<'a> {
 
 impl Operand<'_> {
     fn multiply(&self, part: &SharedPart<'_>, range: Range<usize>) {
+        let (path, floats, integers) = (self.path, self.packed.as_slice(), self.packed.as_slice());
         match part.weight {
-            WeightValues::F32(weight) => self.floats::<f32>(weight, part, range),
-            WeightValues::F16(weight) => self.floats::<f16>(weight, part, range),
-            WeightValues::Bf16(weight) => self.floats::<bf16>(weight, part, range),
-            WeightValues::Blocks(Dtype::Q8_0, weight) => self.blocks::<Q8>(weight, part, range),
-            WeightValues::Blocks(Dtype::Q4_0, weight) => self.blocks::<Q4>(weight, part, range),
+            WeightValues::F32(weight) => {
+                path.run(self.columns::<Floats<f32>>(floats, weight, part, range));
+            }
+            WeightValues::F16(weight) => {
+                path.run(self.columns::<Floats<f16>>(floats, weight, part, range));
+            }
+            WeightValues::Bf16(weight) => {
+                path.run(self.columns::<Floats<bf16>>(floats, weight, part, range));
+            }
+            WeightValues::Blocks(Dtype::Q8_0, weight) => {
+                path.run(self.columns::<Integers<Q8>>(integers, weight, part, range));
+            }
+            WeightValues::Blocks(Dtype::Q4_0, weight) => {
+                path.run(self.columns::<Integers<Q4>>(integers, weight, part, range));
+            }
             WeightValues::Blocks(dtype, weight) => self.super_blocks(dtype, weight, part, range),
         }
     }
@@ -170,46 +183,22 @@ impl Operand<'_> {
         for first in range.clone().step_by(GROUP) {
             let outputs = first..range.end.min(first + GROUP);
             super_blocks::widen(dtype, weight, self.inputs, outputs.clone(), &mut |slice, panel| {
-                let columns = self.columns(panel.as_flattened(), part, outputs.clone());
+                let (x, panel) = (self.packed.as_slice(), panel.as_flattened());
+                let columns = self.columns(x, panel, part, outputs.clone());
                 self.path.run(float::Panel { columns, slice });
             });
         }
     }
 
-    fn floats<W: Stored>(&self, weight: &[W], part: &SharedPart<'_>, range: Range<usize>) {
-        self.path.run(self.columns(weight, part, range));
-    }
-
-    fn columns<'a, W>(
-        &'a self,
-        weight: &'a [W],
+    fn columns<'a, F: Format>(
+        &self,
+        x: &'a [F::X],
+        weight: &'a [F::W],
         part: &'a SharedPart<'_>,
         range: Range<usize>,
-    ) -> float::Columns<'a, W> {
-        float::Columns {
-            x: self.packed.as_slice(),
-            tiles: self.tiles,
-            weight,
-            inputs: self.inputs,
-            outputs: part.outputs,
-            range,
-            out: &part.out,
-        }
-    }
-
-    fn blocks<F: Blocks>(&self, weight: &[u8], part: &SharedPart<'_>, range: Range<usize>) {
-        self.path.run(ColumnsOf::<F> {
-            columns: integer::Columns {
-                x: self.packed.as_slice(),
-                tiles: self.tiles,
-                weight,
-                inputs: self.inputs,
-                outputs: part.outputs,
-                range,
-                out: &part.out,
-            },
-            format: PhantomData,
-        });
+    ) -> Columns<'a, F> {
+        let (tiles, inputs) = (self.tiles, self.inputs);
+        Columns { x, tiles, weight, inputs, outputs: part.outputs, range, out: &part.out }
     }
 }
 
@@ -219,7 +208,7 @@ pub(super) const BENCHMARK_ROWS: usize = 12;
 /// One product of [`BENCHMARK_ROWS`] rows on this thread, to measure a path: `x` counts as packed.
 pub(super) fn benchmark(path: Path, x: &[f32], weight: &[bf16], inputs: usize, out: &mut [f32]) {
     let (rows, outputs) = (BENCHMARK_ROWS, weight.len() / inputs);
-    path.run(float::Columns {
+    path.run(Columns::<Floats<bf16>> {
         x,
         tiles: Tiles { rows, tallest: Packing::Floats.tallest(path) },
         weight,
