@@ -16,7 +16,7 @@ use crate::{
     batch::ForwardPass,
     clock::Clock,
     grammar::{Grammar, GrammarCompiler, GrammarError, GrammarSource, MaskThreads},
-    limits::EngineLimits,
+    limits::{CacheSize, EngineLimits},
     request::{Caller, SubmitError},
     reservation::{Message, Reservation},
     shared::Shared,
@@ -121,6 +121,14 @@ impl EngineHandle {
     /// Compiles a grammar for [`crate::GenerationRequest::grammar`]. Blocks its caller for seconds at worst, and nobody else.
     pub fn compile_grammar(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
         self.grammars.compile(source)
+    }
+
+    pub fn cache_size(&self) -> CacheSize {
+        CacheSize {
+            block_tokens: sparkherd_footprint::BLOCK_TOKENS,
+            blocks: self.shared.kv_blocks,
+            prefix_cache: self.shared.prefix_cache,
+        }
     }
 
     pub fn stats(&self) -> EngineStats {

@@ -34,12 +34,12 @@ pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutpu
 pub use clock::Clock;
 pub use grammar::{Grammar, GrammarError, GrammarSource};
 pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
-pub use limits::{EngineLimits, Timeouts};
+pub use limits::{CacheSize, EngineLimits, Timeouts};
 pub use load::{BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedModel, load_model};
 pub use request::{
     Caller, ClientKey, Embedding, EmbeddingRequest, Ends, FinishReason, Generation, GenerationError,
     GenerationEvent, GenerationRequest, LogprobOptions, PendingEmbedding, Piece, Priority, SampledToken,
-    Sampling, SubmitError, TimeoutPhase, TokenLogprob, Usage,
+    Sampling, Start, SubmitError, TimeoutPhase, TokenLogprob, Usage,
 };
 pub use reservation::Reservation;
 pub use sample::Pooling;

@@ -24,6 +24,15 @@ pub struct EngineLimits {
     pub timeouts: Timeouts,
 }
 
+/// What the KV pool was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheSize {
+    pub block_tokens: u32,
+    pub blocks: u32,
+    /// Whether requests may share the blocks of a common beginning.
+    pub prefix_cache: bool,
+}
+
 /// How long anything may take. A request's times count from its acceptance, and one that runs out of them ends with
 /// `GenerationError::TimedOut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

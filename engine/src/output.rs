@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::{
     request::{
-        FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, TokenLogprob, Usage,
+        FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, Start, TokenLogprob, Usage,
         ValidRequest,
     },
     shared::Place,
@@ -16,7 +16,7 @@ use crate::{
 /// Events a reader may be behind by: about ten seconds of a fast stream, a few tens of kilobytes.
 const EVENTS_MAX: usize = 1024;
 
-/// Writes one request's events. The channel keeps room for the last one, and dropping an unfinished output sends it, so
+/// Writes one request's events. The channel keeps room for the first and the last one, and dropping an unfinished output sends it, so
 /// every accepted request ends exactly once, whatever becomes of the worker (I19).
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -48,7 +48,7 @@ struct Withheld {
 
 impl Output {
     pub(crate) fn new(place: Place, request: &ValidRequest) -> (Self, Receiver<GenerationEvent>) {
-        let (sender, events) = channel(EVENTS_MAX + 1);
+        let (sender, events) = channel(EVENTS_MAX + 2);
         let detokenizer = Detokenizer::new(&place.shared().text, request.special_tokens, &request.prompt);
         let stops = StopMatcher::new(request.ends.stop.clone());
         let withheld = Withheld::default();
@@ -58,6 +58,11 @@ impl Output {
     /// Whether nobody reads any more.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.open.as_ref().is_none_or(|open| open.sender.is_closed())
+    }
+
+    /// Sends the first event.
+    pub(crate) fn start(&self, start: Start) {
+        self.send_first(GenerationEvent::Started(start));
     }
 
     /// The prompt is computed: it does not count as waiting any more.
@@ -119,11 +124,16 @@ impl Output {
         Ok(if sure.stopped { FinishReason::StopString } else { reason })
     }
 
-    /// Sends what was asked of the prompt; nothing was sent before, so there is room.
+    /// Sends what was asked of the prompt.
     pub(crate) fn prompt(&self, logprobs: Vec<TokenLogprob>) {
+        self.send_first(GenerationEvent::Prompt(logprobs));
+    }
+
+    /// Sends what comes before any text, when there is room.
+    fn send_first(&self, event: GenerationEvent) {
         if let Some(Open { sender, .. }) = &self.open {
             // Fails only if the reader is gone.
-            let _ = sender.try_send(GenerationEvent::Prompt(logprobs));
+            let _ = sender.try_send(event);
         }
     }
 

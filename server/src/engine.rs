@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    Caller, EmbeddingRequest, EngineStats, Generation, GenerationRequest, Grammar, GrammarError,
+    CacheSize, Caller, EmbeddingRequest, EngineStats, Generation, GenerationRequest, Grammar, GrammarError,
     GrammarSource, ModelInfo, PendingEmbedding, SubmitError,
 };
 use thiserror::Error;
@@ -35,6 +35,8 @@ pub struct EncodedChat {
 /// An engine as HTTP sees it. Every method returns without waiting for the device.
 pub trait ChatEngine: Debug + Send + Sync + 'static {
     fn info(&self) -> ModelInfo;
+
+    fn cache_size(&self) -> CacheSize;
 
     fn stats(&self) -> EngineStats;
 

@@ -4,7 +4,7 @@ use std::thread::JoinHandle;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt};
 use sparkherd_engine::{
-    Caller, EmbeddingRequest, EngineHandle, EngineStats, Generation, GenerationRequest, Grammar,
+    CacheSize, Caller, EmbeddingRequest, EngineHandle, EngineStats, Generation, GenerationRequest, Grammar,
     GrammarError, GrammarSource, ModelInfo, PendingEmbedding, Reservation, SpecialTokenText, SubmitError,
     TemplateError, TextError,
 };
@@ -27,6 +27,10 @@ pub(crate) struct RealEngine {
 impl ChatEngine for RealEngine {
     fn info(&self) -> ModelInfo {
         self.handle.info().clone()
+    }
+
+    fn cache_size(&self) -> CacheSize {
+        self.handle.cache_size()
     }
 
     fn stats(&self) -> EngineStats {

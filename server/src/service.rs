@@ -61,7 +61,7 @@ impl Service {
     pub fn new(engine: Arc<dyn ChatEngine>, settings: ServiceSettings) -> Result<Self, prometheus::Error> {
         let ServiceSettings { audience, incarnation, seed, stall_limit, clock, held_bytes } = settings;
         Ok(Self {
-            metrics: Metrics::new(audience.first_name(), &incarnation)?,
+            metrics: Metrics::new(audience.first_name(), &incarnation, engine.cache_size())?,
             audience: watch::Sender::new(Arc::new(audience)),
             lifecycle: Lifecycle::default(),
             health: Health::new(stall_limit),

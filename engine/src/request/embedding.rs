@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::{GenerationError, SubmitError, Usage};
@@ -25,6 +27,8 @@ pub struct Embedding {
     /// `[hidden]`, of Euclidean length 1.
     pub values: Vec<f32>,
     pub usage: Usage,
+    /// How long its place was counted before its first step.
+    pub waited: Duration,
 }
 
 /// A running embedding; exactly one answer comes. Dropping it cancels.

@@ -7,7 +7,9 @@ use super::TokenLogprob;
 /// Each accepted request ends in exactly one `Finished` or `Failed` (I19).
 #[derive(Clone, Debug, PartialEq)]
 pub enum GenerationEvent {
-    /// Of each prompt token but the first, which has no distribution. Once and first, if asked for.
+    /// Its first step begins. Once, before all others but a `Failed`.
+    Started(Start),
+    /// Of each prompt token but the first, which has no distribution. Once and before any text, if asked for.
     Prompt(Vec<TokenLogprob>),
     Text(Piece),
     Finished {
@@ -15,6 +17,15 @@ pub enum GenerationEvent {
         usage: Usage,
     },
     Failed(GenerationError),
+}
+
+/// A request leaves the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// From when its place was counted.
+    pub waited: Duration,
+    /// Of the prompt's tokens, those whose keys and values were found in the prefix cache.
+    pub cached_tokens: u32,
 }
 
 /// Text that is sure: whole UTF-8, and no prefix of a stop string.

@@ -23,7 +23,9 @@ pub(crate) use embedding::ValidEmbedding;
 pub use embedding::{Embedding, EmbeddingRequest, PendingEmbedding};
 pub use ends::Ends;
 pub use error::SubmitError;
-pub use event::{FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, TimeoutPhase, Usage};
+pub use event::{
+    FinishReason, GenerationError, GenerationEvent, Piece, SampledToken, Start, TimeoutPhase, Usage,
+};
 pub(crate) use generation::ValidRequest;
 pub use generation::{Generation, GenerationRequest};
 pub use logprobs::{LogprobOptions, TokenLogprob};

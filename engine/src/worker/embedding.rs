@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use super::live::{Advance, Share};
 use crate::{
     embedding_output::EmbeddingOutput,
-    request::{Embedding, FinishReason, GenerationError, Usage, ValidEmbedding},
+    request::{Embedding, FinishReason, GenerationError, Start, Usage, ValidEmbedding},
     sample::{Pool, Pooling},
     schedule::Purpose,
 };
@@ -10,6 +12,7 @@ use crate::{
 pub(super) struct LiveEmbedding {
     output: EmbeddingOutput,
     pool: Pool,
+    waited: Duration,
 }
 
 impl LiveEmbedding {
@@ -19,7 +22,11 @@ impl LiveEmbedding {
             Pooling::Mean => Purpose::EmbedMean,
             Pooling::Last => Purpose::EmbedLast,
         };
-        (Self { output, pool: Pool::new(pooling) }, prompt, purpose)
+        (Self { output, pool: Pool::new(pooling), waited: Duration::ZERO }, prompt, purpose)
+    }
+
+    pub(super) fn start(&mut self, start: Start) {
+        self.waited = start.waited;
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
@@ -33,7 +40,7 @@ impl LiveEmbedding {
 
     pub(super) fn finish(self, usage: Usage) {
         let values = self.pool.finish().map_err(|error| GenerationError::Engine(error.to_string()));
-        self.output.end(values.map(|values| Embedding { values, usage }));
+        self.output.end(values.map(|values| Embedding { values, usage, waited: self.waited }));
     }
 
     pub(super) fn fail(self, error: GenerationError) {

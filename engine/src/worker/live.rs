@@ -5,7 +5,7 @@ use crate::{
     batch::StepOutput,
     grammar::MaskThreads,
     limits::Timeouts,
-    request::{FinishReason, GenerationError, TimeoutPhase, Usage},
+    request::{FinishReason, GenerationError, Start, TimeoutPhase, Usage},
     reservation::Work,
     sample::Sampler,
     schedule::Purpose,
@@ -65,10 +65,16 @@ impl LiveRequest {
         (Self { usage, accepted, started: false, kind }, prompt, purpose)
     }
 
-    /// It is in its first step, and so many tokens of its prompt were computed before.
-    pub(super) fn start(&mut self, cached_tokens: usize) {
+    /// Its first step begins `now`, and so many tokens of its prompt were computed before.
+    pub(super) fn start(&mut self, now: Duration, cached_tokens: usize) {
         self.started = true;
         self.usage.cached_tokens = u32::try_from(cached_tokens).unwrap_or(u32::MAX);
+        let waited = now.saturating_sub(self.accepted);
+        let start = Start { waited, cached_tokens: self.usage.cached_tokens };
+        match &mut self.kind {
+            Kind::Generation(generation) => generation.output.start(start),
+            Kind::Embedding(embedding) => embedding.start(start),
+        }
     }
 
     /// Why it ends before its time: nobody reads any more, or it took too long.

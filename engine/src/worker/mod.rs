@@ -110,9 +110,10 @@ impl Worker {
     fn step(&mut self) -> Result<(), ForwardError> {
         self.give_up();
         let step = self.schedule.step();
+        let now = self.shared.now();
         for admitted in &step.admitted {
             if let Some(request) = self.requests.get_mut(&admitted.id) {
-                request.start(admitted.cached_tokens);
+                request.start(now, admitted.cached_tokens);
             }
         }
         if step.batch.tokens.is_empty() {

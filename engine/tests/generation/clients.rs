@@ -82,6 +82,6 @@ fn a_batch_request_waits_for_interactive_ones() {
     assert!(read(running).end.is_ok() && read(interactive).end.is_ok());
     assert!(batch.events.try_recv().is_err(), "batch has begun");
     drop(open);
-    assert!(matches!(batch.events.blocking_recv(), Some(GenerationEvent::Text(_))));
+    assert!(matches!(batch.events.blocking_recv(), Some(GenerationEvent::Started(_))));
     assert!(read(batch).end.is_ok());
 }

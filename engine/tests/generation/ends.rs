@@ -39,7 +39,7 @@ fn an_abort_storm_leaves_no_block_behind() {
         let mut generation = open.swap_remove(place);
         for _ in 0..choices.below(3) {
             let event = generation.events.blocking_recv().expect("an event before the end");
-            if !matches!(event, GenerationEvent::Text(_)) {
+            if !matches!(event, GenerationEvent::Started(_) | GenerationEvent::Text(_)) {
                 break;
             }
         }

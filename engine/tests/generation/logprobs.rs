@@ -36,7 +36,7 @@ fn run(engine: &Running, request: GenerationRequest) -> (Option<Vec<TokenLogprob
                 prompt = Some(entries);
             }
             GenerationEvent::Text(piece) => tokens.extend(piece.tokens),
-            GenerationEvent::Finished { .. } => {}
+            GenerationEvent::Started(_) | GenerationEvent::Finished { .. } => {}
             GenerationEvent::Failed(error) => panic!("{error}"),
         }
     }

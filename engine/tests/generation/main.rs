@@ -57,6 +57,7 @@ fn read(mut generation: Generation) -> Answer {
                 text += &piece.text;
                 tokens.extend(piece.tokens.into_iter().map(|sampled| sampled.token));
             }
+            GenerationEvent::Started(_) => assert!(tokens.is_empty(), "begun after its first token"),
             GenerationEvent::Finished { reason, usage } => break Ok((reason, usage)),
             GenerationEvent::Failed(error) => break Err(error),
             GenerationEvent::Prompt(_) => panic!("prompt log-probabilities were not asked for"),

@@ -56,7 +56,8 @@ fn stream(engine: &Running, key: u64, until: Instant, seen: &Seen) {
         let mut generation = engine.handle.reserve(&caller).unwrap().submit(request).unwrap();
         if choices.below(8) == 0 {
             for _ in 0..choices.below(20) {
-                if !matches!(generation.events.blocking_recv(), Some(GenerationEvent::Text(_))) {
+                let event = generation.events.blocking_recv();
+                if !matches!(event, Some(GenerationEvent::Started(_) | GenerationEvent::Text(_))) {
                     break;
                 }
             }

@@ -1,4 +1,4 @@
-//! What takes too long ends, by a clock that only these tests move.
+//! How long requests wait, and that what takes too long ends, by a clock that only these tests move.
 
 use std::{
     sync::{
@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use sparkherd_engine::{Clock, EngineLimits, GenerationError, TimeoutPhase, Timeouts};
+use sparkherd_engine::{
+    Caller, Clock, EmbeddingRequest, EngineLimits, GenerationError, GenerationEvent, Pooling, Start,
+    TimeoutPhase, Timeouts,
+};
 
 use crate::{
     fake::{Fake, Running, limits, text},
@@ -35,6 +38,28 @@ fn start() -> (Running, Sender<()>, Arc<AtomicU64>) {
 
 fn timed_out(phase: TimeoutPhase, limit: Duration) -> Result<(), GenerationError> {
     Err(GenerationError::TimedOut { phase, limit })
+}
+
+#[test]
+fn waiting_is_told_from_the_reservation_to_the_first_step() {
+    let (engine, open, time) = start();
+    let mut first = engine.submit(request(&"x".repeat(40), 1)).unwrap();
+    let started = |waited_ms, cached_tokens| {
+        let waited = Duration::from_millis(waited_ms);
+        Some(GenerationEvent::Started(Start { waited, cached_tokens }))
+    };
+    assert_eq!(first.events.blocking_recv(), started(0, 0));
+    time.store(1_000, SeqCst);
+    let [generate, embed] = [(), ()].map(|()| engine.handle.reserve(&Caller::default()).unwrap());
+    time.store(3_000, SeqCst);
+    let mut second = generate.submit(request(&"x".repeat(40), 1)).unwrap();
+    let third = embed.embed(EmbeddingRequest { prompt_tokens: vec![1], pooling: Pooling::Last }).unwrap();
+    time.store(4_500, SeqCst);
+    drop(open);
+    // Two whole blocks of the same prompt were computed for the first.
+    assert_eq!(second.events.blocking_recv(), started(3_500, 32));
+    assert!(read(first).end.is_ok() && read(second).end.is_ok());
+    assert_eq!(third.answer.blocking_recv().unwrap().unwrap().waited, Duration::from_millis(3_500));
 }
 
 #[test]

@@ -50,7 +50,7 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
     let mut generation = place.submit(request).map_err(|error| error.to_string())?;
     loop {
         match generation.events.recv().await {
-            Some(GenerationEvent::Prompt(_) | GenerationEvent::Text(_)) => {}
+            Some(GenerationEvent::Started(_) | GenerationEvent::Prompt(_) | GenerationEvent::Text(_)) => {}
             Some(GenerationEvent::Finished { usage, .. }) if usage.completion_tokens > 0 => {
                 return Ok(
                     f64::from(usage.completion_tokens) / started.elapsed().as_secs_f64().max(f64::EPSILON)

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::Value;
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    Caller, Embedding, EmbeddingRequest, Ends, EngineStats, FinishReason, Generation, GenerationEvent,
-    GenerationRequest, Grammar, GrammarError, GrammarSource, LogprobOptions, ModelInfo, PendingEmbedding,
-    Piece, SampledToken, SubmitError, TokenLogprob, Usage,
+    CacheSize, Caller, Embedding, EmbeddingRequest, Ends, EngineStats, FinishReason, Generation,
+    GenerationEvent, GenerationRequest, Grammar, GrammarError, GrammarSource, LogprobOptions, ModelInfo,
+    PendingEmbedding, Piece, SampledToken, Start, SubmitError, TokenLogprob, Usage,
 };
+use sparkherd_footprint::BLOCK_TOKENS;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
@@ -74,11 +75,14 @@ impl Drop for Running<'_> {
 
 /// Counts a request that waits, until dropped.
 #[derive(Debug)]
-struct Waiting(FakeEngine);
+struct Waiting {
+    engine: FakeEngine,
+    since: Instant,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.engine.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -124,6 +128,13 @@ impl FakeEngine {
 impl ChatEngine for FakeEngine {
     fn info(&self) -> ModelInfo {
         self.0.info.clone()
+    }
+
+    /// As many blocks as all sequences together could fill.
+    fn cache_size(&self) -> CacheSize {
+        let Inner { info, concurrency, .. } = &*self.0;
+        let blocks = info.context.div_ceil(BLOCK_TOKENS).saturating_mul(*concurrency);
+        CacheSize { block_tokens: BLOCK_TOKENS, blocks, prefix_cache: false }
     }
 
     fn stats(&self) -> EngineStats {
@@ -189,7 +200,7 @@ impl ChatEngine for FakeEngine {
             return Err(SubmitError::QueueFull { waiting, retry_after: RETRY_AFTER });
         }
         inner.waiting.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(Waiting(self.clone())))
+        Ok(Box::new(Waiting { engine: self.clone(), since: Instant::now() }))
     }
 
     fn drain(&self) {
@@ -203,7 +214,7 @@ impl ChatEngine for FakeEngine {
 
 impl Place for Waiting {
     fn submit(self: Box<Self>, request: GenerationRequest) -> Result<Generation, SubmitError> {
-        let engine = self.0.clone();
+        let engine = self.engine.clone();
         let inner = Arc::clone(&engine.0);
         let prompt_tokens = inner.check(&request.prompt_tokens)?;
         let probe = inner.generations.fetch_add(1, Ordering::Relaxed) == 0;
@@ -220,12 +231,13 @@ impl Place for Waiting {
 
     /// A vector of length 1 whose direction is the prompt's length.
     fn embed(self: Box<Self>, request: EmbeddingRequest) -> Result<PendingEmbedding, SubmitError> {
-        let prompt_tokens = self.0.0.check(&request.prompt_tokens)?;
+        let prompt_tokens = self.engine.0.check(&request.prompt_tokens)?;
         let (sender, answer) = oneshot::channel();
         let (sine, cosine) = (prompt_tokens as f32).sin_cos();
         let usage = Usage { prompt_tokens, ..Usage::default() };
         // Whoever asked still holds the other end.
-        let _ = sender.send(Ok(Embedding { values: vec![sine, cosine], usage }));
+        let _ =
+            sender.send(Ok(Embedding { values: vec![sine, cosine], usage, waited: self.since.elapsed() }));
         Ok(PendingEmbedding { prompt_tokens, answer })
     }
 }
@@ -265,7 +277,11 @@ impl Inner {
         self.last_step_ms.store(self.now_ms(), Ordering::Relaxed);
         self.running.fetch_add(1, Ordering::Relaxed);
         let _running = Running(&self.running);
+        let start = Start { waited: waiting.since.elapsed(), cached_tokens: 0 };
         drop(waiting);
+        if events.send(GenerationEvent::Started(start)).await.is_err() {
+            return;
+        }
         self.prompt_tokens.fetch_add(u64::from(prompt_tokens), Ordering::Relaxed);
         let LogprobOptions { sampled, prompt } = request.logprobs;
         if let Some(top) = prompt {

@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Buf;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
-use sparkherd_engine::{Embedding, EmbeddingRequest, Pooling};
+use sparkherd_engine::{Embedding, EmbeddingRequest, Pooling, Priority};
 use warp::reply::{Reply, Response};
 
 use super::ask::TextPrompt;
@@ -137,14 +137,15 @@ pub(crate) async fn embed<C: Buf>(
             || visit.reserve(&caller, 1).map(|mut places| places.pop()),
             |place| Ok(Some(place)),
         );
-        embed_one(&visit, place, EmbeddingRequest { prompt_tokens, pooling })
+        embed_one(&visit, place, caller.priority, EmbeddingRequest { prompt_tokens, pooling })
     });
     let embeddings: Vec<Embedding> =
         futures::stream::iter(requests).buffered(IN_FLIGHT).try_collect().await?;
     let prompt_tokens = embeddings.iter().fold(0_u32, |sum, one| sum.saturating_add(one.usage.prompt_tokens));
-    let data = embeddings.into_iter().enumerate().map(|(index, Embedding { values, usage: _ })| {
-        EmbeddingObject { object: "embedding", index, embedding: Vector::new(values, encoding) }
-    });
+    let data =
+        embeddings.into_iter().enumerate().map(|(index, Embedding { values, usage: _, waited: _ })| {
+            EmbeddingObject { object: "embedding", index, embedding: Vector::new(values, encoding) }
+        });
     let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
     let answer = EmbeddingList { object: "list", data: data.collect(), model: &model, usage };
     Ok(with_ignored(warp::reply::json(&answer).into_response(), ignored))
@@ -153,6 +154,7 @@ pub(crate) async fn embed<C: Buf>(
 async fn embed_one(
     visit: &Visit,
     place: Result<Option<Box<dyn Place>>, ApiError>,
+    priority: Priority,
     request: EmbeddingRequest,
 ) -> Result<Embedding, ApiError> {
     let place = place?.ok_or(ApiError::EngineFailed)?;
@@ -164,6 +166,7 @@ async fn embed_one(
     match answer {
         Ok(Ok(embedding)) => {
             visit.service.health().note_token();
+            visit.service.metrics().started(priority, embedding.waited);
             Ok(embedding)
         }
         Ok(Err(error)) => {

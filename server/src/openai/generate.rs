@@ -15,7 +15,7 @@ use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::ignored::with_ignored;
 use super::parameters::Parameters;
 use super::prepare::{compile, prepare};
-use super::run::{Progress, Run};
+use super::run::{Asked, Progress, Run};
 use super::stream::event_stream;
 use super::visit::{Incoming, Visit, refused};
 use crate::service::Service;
@@ -39,11 +39,12 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     // All prompts of a request have the same form.
     let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
     let grammar = compile(&visit.service, structure).await?;
-    let Visit { service, active, started, body, .. } = visit;
+    let Visit { service, active, arrived, body, .. } = visit;
     drop(body);
     let head = head::<E>(&service, &parameters, logprobs.sampled.is_some());
     let streaming = parameters.streaming;
     let only_echo = parameters.max_tokens == Some(0);
+    let asked = Asked { choices_each, only_echo, priority: parameters.caller.priority, arrived };
     let mut starts = Vec::with_capacity(places.len());
     let mut generations: Vec<Generation> = Vec::with_capacity(places.len());
     let seed = parameters.sampling.seed.unwrap_or_else(|| service.next_seed());
@@ -66,7 +67,7 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
         generations.push(place.submit(request).map_err(|error| refused(&service, E::PROMPT_PARAM, &error))?);
         starts.push(prompt.start(only_echo, service.next_seed()));
     }
-    let run = Run::new(generations, choices_each, only_echo, &service, active, started);
+    let run = Run::new(generations, asked, &service, active);
     respond::<E>(head, starts, run, streaming.is_some(), ignored).await
 }
 

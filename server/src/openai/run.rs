@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use sparkherd_engine::{
-    FinishReason, Generation, GenerationError, GenerationEvent, Piece, TokenLogprob, Usage,
+    FinishReason, Generation, GenerationError, GenerationEvent, Piece, Priority, Start, TokenLogprob, Usage,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -20,9 +20,10 @@ use crate::service::Service;
 /// What one choice says next.
 #[derive(Debug)]
 enum Step {
+    Started,
     Prompt(Vec<TokenLogprob>),
     Piece(Piece),
-    Finished(FinishReason, Usage),
+    Finished(FinishReason),
     Failed(ApiError),
     /// The engine is gone and has not even said so.
     Gone,
@@ -50,17 +51,33 @@ pub(super) struct Run {
     _active: ActiveRequest,
 }
 
+/// What a run has to know of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Choices of each prompt.
+    pub(super) choices_each: usize,
+    /// Whether sampled tokens are none of the answer.
+    pub(super) only_echo: bool,
+    pub(super) priority: Priority,
+    pub(super) arrived: Instant,
+}
+
 struct Choice {
     /// Gone once the choice has ended.
     events: Option<mpsc::Receiver<GenerationEvent>>,
-    usage: Usage,
     record: Record,
 }
 
 struct Record {
     service: Arc<Service>,
-    started: Instant,
+    priority: Priority,
+    /// When the request came.
+    arrived: Instant,
+    /// When its first step began.
+    began: Option<Instant>,
+    first_piece: Option<Instant>,
     last_piece: Option<Instant>,
+    /// As far as it came.
     usage: Usage,
     outcome: Outcome,
 }
@@ -68,23 +85,25 @@ struct Record {
 impl Run {
     pub(super) fn new(
         generations: Vec<Generation>,
-        choices_each: usize,
-        only_echo: bool,
+        asked: Asked,
         service: &Arc<Service>,
         active: ActiveRequest,
-        started: Instant,
     ) -> Self {
+        let Asked { choices_each, only_echo, priority, arrived } = asked;
         let choices = generations.into_iter().map(|generation| {
             let usage = Usage { prompt_tokens: generation.prompt_tokens, ..Usage::default() };
             // What nobody waits to see finished was aborted.
             let record = Record {
                 service: Arc::clone(service),
-                started,
+                priority,
+                arrived,
+                began: None,
+                first_piece: None,
                 last_piece: None,
                 usage,
                 outcome: Outcome::Abort,
             };
-            Choice { events: Some(generation.events), usage, record }
+            Choice { events: Some(generation.events), record }
         });
         Self {
             choices: choices.collect(),
@@ -108,11 +127,11 @@ impl Run {
             while let Poll::Ready(step) = choice.poll_step(context) {
                 wrote = true;
                 let written = match step {
+                    Step::Started => Ok(()),
                     Step::Prompt(tokens) => answer.prompt(index, tokens, out),
                     Step::Piece(piece) => answer.piece(index, piece, out),
-                    Step::Finished(reason, usage) => {
+                    Step::Finished(reason) => {
                         choice.events = None;
-                        choice.usage = usage;
                         answer.closing(index, reason, out)
                     }
                     Step::Failed(error) => return Poll::Ready(Ok(Progress::Failed(error))),
@@ -136,7 +155,7 @@ impl Run {
     }
 
     fn usage(&self) -> Usage {
-        let usages: Vec<Usage> = self.choices.iter().map(|choice| choice.usage).collect();
+        let usages: Vec<Usage> = self.choices.iter().map(|choice| choice.record.usage).collect();
         let total = total_usage(&usages, self.choices_each);
         if self.only_echo { Usage { completion_tokens: 0, ..total } } else { total }
     }
@@ -153,21 +172,28 @@ impl Choice {
 impl Record {
     fn note(&mut self, event: Option<GenerationEvent>) -> Step {
         match event {
+            Some(GenerationEvent::Started(start)) => {
+                self.note_start(start);
+                Step::Started
+            }
             Some(GenerationEvent::Prompt(tokens)) => Step::Prompt(tokens),
             Some(GenerationEvent::Text(piece)) => {
-                self.note_piece();
+                self.note_piece(&piece);
                 Step::Piece(piece)
             }
             Some(GenerationEvent::Finished { reason, usage }) => {
                 self.service.health().note_token();
                 self.usage = usage;
+                if let Some(began) = self.began {
+                    self.service.metrics().inferred(began, self.first_piece);
+                }
                 self.outcome = match reason {
                     FinishReason::Stop | FinishReason::StopString | FinishReason::StopToken(_) => {
                         Outcome::Stop
                     }
                     FinishReason::Length => Outcome::Length,
                 };
-                Step::Finished(reason, usage)
+                Step::Finished(reason)
             }
             Some(GenerationEvent::Failed(error)) => self.note_error(&error),
             None => {
@@ -177,11 +203,27 @@ impl Record {
         }
     }
 
-    fn note_piece(&mut self) {
+    fn note_start(&mut self, start: Start) {
+        let Start { waited, cached_tokens } = start;
+        self.usage.cached_tokens = cached_tokens;
+        self.began = Some(Instant::now());
+        self.service.metrics().started(self.priority, waited);
+    }
+
+    fn note_piece(&mut self, piece: &Piece) {
+        let tokens = u32::try_from(piece.tokens.len()).unwrap_or(u32::MAX);
+        self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(tokens);
         self.service.health().note_token();
-        match self.last_piece.replace(Instant::now()) {
-            None => self.service.metrics().first_token(self.started),
+        let now = Instant::now();
+        match self.last_piece.replace(now) {
             Some(previous) => self.service.metrics().inter_token(previous),
+            None => {
+                self.first_piece = Some(now);
+                self.service.metrics().first_token(self.arrived);
+                if let Some(began) = self.began {
+                    self.service.metrics().prefilled(began);
+                }
+            }
         }
     }
 
@@ -200,6 +242,6 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.service.metrics().finish(self.outcome, self.started, self.usage);
+        self.service.metrics().finish(self.outcome, self.arrived, self.usage);
     }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Incoming<B> {
 pub(super) struct Visit {
     pub(super) service: Arc<Service>,
     pub(super) active: ActiveRequest,
-    pub(super) started: Instant,
+    pub(super) arrived: Instant,
     pub(super) body: Body,
     headers: HeaderMap,
     peer: Option<Peer>,
@@ -44,13 +44,13 @@ impl Visit {
         let Incoming { service, headers, peer, body } = incoming;
         // Counted before the phase is read, so that a drain either refuses this request or waits for it.
         let active = service.lifecycle().enter();
-        let started = Instant::now();
+        let arrived = Instant::now();
         let key = service.audience().admits(&headers)?;
         if service.lifecycle().phase() >= Phase::Refusing {
             return Err(ApiError::Draining);
         }
         let body = read_body(&headers, body, service.body_budget()).await?;
-        Ok(Self { service, active, started, body, headers, peer, key })
+        Ok(Self { service, active, arrived, body, headers, peer, key })
     }
 
     pub(super) fn check_model(&self, model: &str) -> Result<(), ApiError> {

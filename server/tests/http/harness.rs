@@ -90,8 +90,12 @@ impl Server {
         self.post("/v1/completions").json(&body).send().await.unwrap()
     }
 
+    pub(crate) async fn text_of_metrics(&self) -> String {
+        self.get("/metrics").send().await.unwrap().text().await.unwrap()
+    }
+
     pub(crate) async fn metric(&self, series: &str) -> f64 {
-        let text = self.get("/metrics").send().await.unwrap().text().await.unwrap();
+        let text = self.text_of_metrics().await;
         let line =
             text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.unwrap_or_else(|| panic!("no {series} in {text}")).rsplit(' ').next().unwrap().parse().unwrap()

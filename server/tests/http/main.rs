@@ -8,6 +8,7 @@ mod embeddings;
 mod fuzz;
 mod harness;
 mod life;
+mod metrics;
 mod parameters;
 mod streams;
 mod tokens;

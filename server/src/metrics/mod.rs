@@ -4,20 +4,22 @@
 //! Counters of tokens and steps are the engine's, copied at each scrape; those of requests and times are kept here.
 //! The label `model_name` is the name the engine started with, so that a new alias does not cut a series in two.
 
-use std::sync::{Mutex, PoisonError};
+mod families;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
-};
-use sparkherd_engine::{EngineStats, Usage};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use sparkherd_engine::{CacheSize, EngineStats, Priority, Usage};
 use tokio::time::Instant;
+
+use families::{Aliased, Families, QueueTime, raise};
 
 use crate::openai::ApiError;
 
-/// Seconds to the first token: from a cached prompt on a GPU to a long one on a CPU. vLLM's boundaries.
-const FIRST_TOKEN_BUCKETS: &[f64] = &[
+/// Seconds in the queue, and to the first token: from a cached prompt on a GPU to a long one on a CPU. vLLM's boundaries of
+/// the latter.
+const WAIT_BUCKETS: &[f64] = &[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
     80.0, 160.0, 640.0, 2560.0,
 ];
@@ -25,7 +27,7 @@ const FIRST_TOKEN_BUCKETS: &[f64] = &[
 const INTER_TOKEN_BUCKETS: &[f64] = &[
     0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
 ];
-/// Seconds of a whole request. vLLM's boundaries.
+/// Seconds of a whole request and of its parts. vLLM's boundaries.
 const REQUEST_BUCKETS: &[f64] = &[
     0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
     960.0, 1920.0, 7680.0,
@@ -55,13 +57,6 @@ impl Outcome {
     }
 }
 
-/// The same number under our name and under vLLM's.
-#[derive(Debug)]
-struct Aliased<M> {
-    own: M,
-    vllm: M,
-}
-
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -82,6 +77,10 @@ pub struct Metrics {
     first_token: Aliased<Histogram>,
     inter_token: Aliased<Histogram>,
     request: Aliased<Histogram>,
+    queue: QueueTime,
+    prefill: Aliased<Histogram>,
+    decode: Aliased<Histogram>,
+    inference: Aliased<Histogram>,
     request_prompt_tokens: Aliased<Histogram>,
     request_generation_tokens: Aliased<Histogram>,
     finished: Aliased<IntCounterVec>,
@@ -89,7 +88,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(model_name: &str, incarnation: &str) -> Result<Self, prometheus::Error> {
+    pub fn new(model_name: &str, incarnation: &str, cache: CacheSize) -> Result<Self, prometheus::Error> {
         let families = Families { registry: Registry::new(), model_name };
         let metrics = Self {
             running: families.gauge("requests_running", "num_requests_running", "Requests in the batch.")?,
@@ -126,7 +125,7 @@ impl Metrics {
             )?)?,
             first_token: families.histogram(
                 "time_to_first_token_seconds",
-                FIRST_TOKEN_BUCKETS,
+                WAIT_BUCKETS,
                 "Time to first text.",
             )?,
             inter_token: families.histogram(
@@ -134,11 +133,16 @@ impl Metrics {
                 INTER_TOKEN_BUCKETS,
                 "Time between two pieces of text of one answer.",
             )?,
-            request: families.histogram(
-                "e2e_request_latency_seconds",
-                REQUEST_BUCKETS,
-                "Time of a whole request.",
+            request: families.seconds("e2e_request_latency_seconds", "Time of a whole request.")?,
+            queue: families.queue_time()?,
+            prefill: families.seconds(
+                "request_prefill_time_seconds",
+                "Time from a request's first step to its first text.",
             )?,
+            decode: families
+                .seconds("request_decode_time_seconds", "Time from a request's first text to its end.")?,
+            inference: families
+                .seconds("request_inference_time_seconds", "Time from a request's first step to its end.")?,
             request_prompt_tokens: families
                 .tokens("request_prompt_tokens", "Tokens of a request's prompt.")?,
             request_generation_tokens: families
@@ -155,6 +159,7 @@ impl Metrics {
             registry: families.registry.clone(),
         };
         families.info(incarnation)?;
+        families.cache_size(cache)?;
         Ok(metrics)
     }
 
@@ -186,6 +191,24 @@ impl Metrics {
         self.rejected.with_label_values(&[error.code()]).inc();
     }
 
+    /// A request has left the queue.
+    pub(crate) fn started(&self, priority: Priority, waited: Duration) {
+        self.queue.observe(priority, waited.as_secs_f64());
+    }
+
+    /// A request's first text is there, `since` its first step.
+    pub(crate) fn prefilled(&self, since: Instant) {
+        self.prefill.observe(since.elapsed().as_secs_f64());
+    }
+
+    /// A request came to its own end, `since` its first step; none of its text need ever have come.
+    pub(crate) fn inferred(&self, since: Instant, first_piece: Option<Instant>) {
+        self.inference.observe(since.elapsed().as_secs_f64());
+        if let Some(first_piece) = first_piece {
+            self.decode.observe(first_piece.elapsed().as_secs_f64());
+        }
+    }
+
     pub(crate) fn first_token(&self, since: Instant) {
         self.first_token.observe(since.elapsed().as_secs_f64());
     }
@@ -194,132 +217,12 @@ impl Metrics {
         self.inter_token.observe(since.elapsed().as_secs_f64());
     }
 
-    /// `usage`: as far as it came.
+    /// A request has ended somehow, having `usage` by then.
     pub(crate) fn finish(&self, outcome: Outcome, since: Instant, usage: Usage) {
         self.request.observe(since.elapsed().as_secs_f64());
         self.request_prompt_tokens.observe(f64::from(usage.prompt_tokens));
         self.request_generation_tokens.observe(f64::from(usage.completion_tokens));
         self.finished.own.with_label_values(&[outcome.label()]).inc();
         self.finished.vllm.with_label_values(&[outcome.label()]).inc();
-    }
-}
-
-impl Aliased<IntGauge> {
-    fn set(&self, value: i64) {
-        self.own.set(value);
-        self.vllm.set(value);
-    }
-}
-
-impl Aliased<IntCounter> {
-    fn raise_to(&self, value: u64) {
-        raise(&self.own, value);
-        raise(&self.vllm, value);
-    }
-}
-
-impl Aliased<Histogram> {
-    fn observe(&self, value: f64) {
-        self.own.observe(value);
-        self.vllm.observe(value);
-    }
-}
-
-/// Brings a counter to an engine's total; totals never fall within one process.
-fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
-}
-
-/// Makes and registers families; `own` and `vllm` names differ only in the prefix where vLLM's name fits ours.
-struct Families<'a> {
-    registry: Registry,
-    model_name: &'a str,
-}
-
-impl Families<'_> {
-    fn opts(&self, name: String, help: &str) -> Opts {
-        Opts::new(name, help).const_label("model_name", self.model_name)
-    }
-
-    fn own(&self, name: &str, help: &str) -> Opts {
-        self.opts(format!("sparkherd_engine_{name}"), help)
-    }
-
-    fn vllm(&self, name: &str, help: &str) -> Opts {
-        self.opts(format!("vllm:{name}"), help)
-    }
-
-    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn own_counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-        self.register(IntCounter::with_opts(self.own(name, help))?)
-    }
-
-    fn own_gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-        self.register(IntGauge::with_opts(self.own(name, help))?)
-    }
-
-    fn counter(&self, own: &str, vllm: &str, help: &str) -> Result<Aliased<IntCounter>, prometheus::Error> {
-        let vllm = self.register(IntCounter::with_opts(self.vllm(vllm, help))?)?;
-        Ok(Aliased { own: self.own_counter(own, help)?, vllm })
-    }
-
-    fn gauge(&self, own: &str, vllm: &str, help: &str) -> Result<Aliased<IntGauge>, prometheus::Error> {
-        let vllm = self.register(IntGauge::with_opts(self.vllm(vllm, help))?)?;
-        Ok(Aliased { own: self.own_gauge(own, help)?, vllm })
-    }
-
-    fn ratio(&self, own: &str, vllm: &str, help: &str) -> Result<Aliased<Gauge>, prometheus::Error> {
-        Ok(Aliased {
-            own: self.register(Gauge::with_opts(self.own(own, help))?)?,
-            vllm: self.register(Gauge::with_opts(self.vllm(vllm, help))?)?,
-        })
-    }
-
-    fn histogram(
-        &self,
-        name: &str,
-        buckets: &[f64],
-        help: &str,
-    ) -> Result<Aliased<Histogram>, prometheus::Error> {
-        let histogram = |opts: Opts| {
-            let opts = HistogramOpts { common_opts: opts, buckets: buckets.to_vec() };
-            self.register(Histogram::with_opts(opts)?)
-        };
-        Ok(Aliased { own: histogram(self.own(name, help))?, vllm: histogram(self.vllm(name, help))? })
-    }
-
-    fn tokens(&self, name: &str, help: &str) -> Result<Aliased<Histogram>, prometheus::Error> {
-        self.histogram(name, TOKEN_BUCKETS, help)
-    }
-
-    /// A counter that vLLM calls as we do.
-    fn same(&self, name: &str, help: &str) -> Result<Aliased<IntCounter>, prometheus::Error> {
-        self.counter(name, name, help)
-    }
-
-    fn preemptions(&self) -> Result<Aliased<IntCounter>, prometheus::Error> {
-        self.counter("preemptions_total", "num_preemptions_total", "Requests put back to wait.")
-    }
-
-    fn finished(&self) -> Result<Aliased<IntCounterVec>, prometheus::Error> {
-        let help = "Requests that were accepted and have ended, by how.";
-        let counters = |opts: Opts| self.register(IntCounterVec::new(opts, &["finished_reason"])?);
-        Ok(Aliased {
-            own: counters(self.own("requests_finished_total", help))?,
-            vllm: counters(self.vllm("request_success_total", help))?,
-        })
-    }
-
-    fn info(&self, incarnation: &str) -> Result<(), prometheus::Error> {
-        let opts = self
-            .own("info", "Always 1; its labels say what runs.")
-            .const_label("incarnation", incarnation)
-            .const_label("version", env!("CARGO_PKG_VERSION"));
-        self.register(IntGauge::with_opts(opts)?)?.set(1);
-        Ok(())
     }
 }
