@@ -1,10 +1,10 @@
 use prometheus::core::Collector;
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
-use sparkherd_engine::{CacheSize, Priority};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use sparkherd_engine::CacheSize;
 
-use super::{REQUEST_BUCKETS, TOKEN_BUCKETS, WAIT_BUCKETS};
+/// Tokens of a prompt or an answer, in vLLM's steps of 1, 2 and 5, up to the largest contexts.
+const TOKEN_BUCKETS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 
 /// The same number under our name and under vLLM's.
 #[derive(Debug)]
@@ -34,25 +34,6 @@ impl Aliased<Histogram> {
     }
 }
 
-/// Time in the queue: under our name by class of client, under vLLM's over all.
-#[derive(Debug)]
-pub(super) struct QueueTime {
-    interactive: Histogram,
-    batch: Histogram,
-    vllm: Histogram,
-}
-
-impl QueueTime {
-    pub(super) fn observe(&self, priority: Priority, seconds: f64) {
-        let own = match priority {
-            Priority::Interactive => &self.interactive,
-            Priority::Batch => &self.batch,
-        };
-        own.observe(seconds);
-        self.vllm.observe(seconds);
-    }
-}
-
 /// Brings a counter to an engine's total; totals never fall within one process.
 pub(super) fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
@@ -73,7 +54,7 @@ impl Families<'_> {
         self.opts(format!("sparkherd_engine_{name}"), help)
     }
 
-    fn vllm(&self, name: &str, help: &str) -> Opts {
+    pub(super) fn vllm(&self, name: &str, help: &str) -> Opts {
         self.opts(format!("vllm:{name}"), help)
     }
 
@@ -133,21 +114,6 @@ impl Families<'_> {
             self.register(Histogram::with_opts(opts)?)
         };
         Ok(Aliased { own: histogram(self.own(name, help))?, vllm: histogram(self.vllm(name, help))? })
-    }
-
-    pub(super) fn seconds(&self, name: &str, help: &str) -> Result<Aliased<Histogram>, prometheus::Error> {
-        self.histogram(name, REQUEST_BUCKETS, help)
-    }
-
-    pub(super) fn queue_time(&self) -> Result<QueueTime, prometheus::Error> {
-        let (name, help) = ("request_queue_time_seconds", "Time from a request's place to its first step.");
-        let opts = |opts: Opts| HistogramOpts { common_opts: opts, buckets: WAIT_BUCKETS.to_vec() };
-        let by_class = self.register(HistogramVec::new(opts(self.own(name, help)), &["class"])?)?;
-        Ok(QueueTime {
-            interactive: by_class.with_label_values(&["interactive"]),
-            batch: by_class.with_label_values(&["batch"]),
-            vllm: self.register(Histogram::with_opts(opts(self.vllm(name, help)))?)?,
-        })
     }
 
     pub(super) fn tokens(&self, name: &str, help: &str) -> Result<Aliased<Histogram>, prometheus::Error> {

@@ -5,6 +5,7 @@
 //! The label `model_name` is the name the engine started with, so that a new alias does not cut a series in two.
 
 mod families;
+mod times;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,29 +14,10 @@ use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge,
 use sparkherd_engine::{CacheSize, EngineStats, Priority, Usage};
 use tokio::time::Instant;
 
-use families::{Aliased, Families, QueueTime, raise};
+use families::{Aliased, Families, raise};
+use times::RequestTimes;
 
 use crate::openai::ApiError;
-
-/// Seconds in the queue, and to the first token: from a cached prompt on a GPU to a long one on a CPU. vLLM's boundaries of
-/// the latter.
-const WAIT_BUCKETS: &[f64] = &[
-    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
-    80.0, 160.0, 640.0, 2560.0,
-];
-/// Seconds between two tokens of one answer. vLLM's boundaries.
-const INTER_TOKEN_BUCKETS: &[f64] = &[
-    0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
-];
-/// Seconds of a whole request and of its parts. vLLM's boundaries.
-const REQUEST_BUCKETS: &[f64] = &[
-    0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0,
-    960.0, 1920.0, 7680.0,
-];
-
-/// Tokens of a prompt or an answer, in vLLM's steps of 1, 2 and 5, up to the largest contexts.
-const TOKEN_BUCKETS: &[f64] =
-    &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 
 /// How a request ended, as the value of vLLM's label `finished_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,13 +56,7 @@ pub struct Metrics {
     steps: IntCounter,
     held_bytes: IntGauge,
     step_age: Gauge,
-    first_token: Aliased<Histogram>,
-    inter_token: Aliased<Histogram>,
-    request: Aliased<Histogram>,
-    queue: QueueTime,
-    prefill: Aliased<Histogram>,
-    decode: Aliased<Histogram>,
-    inference: Aliased<Histogram>,
+    times: RequestTimes,
     request_prompt_tokens: Aliased<Histogram>,
     request_generation_tokens: Aliased<Histogram>,
     finished: Aliased<IntCounterVec>,
@@ -123,26 +99,7 @@ impl Metrics {
             step_age: families.register(Gauge::with_opts(
                 families.own("step_age_seconds", "Time since the last finished step while requests run."),
             )?)?,
-            first_token: families.histogram(
-                "time_to_first_token_seconds",
-                WAIT_BUCKETS,
-                "Time to first text.",
-            )?,
-            inter_token: families.histogram(
-                "inter_token_latency_seconds",
-                INTER_TOKEN_BUCKETS,
-                "Time between two pieces of text of one answer.",
-            )?,
-            request: families.seconds("e2e_request_latency_seconds", "Time of a whole request.")?,
-            queue: families.queue_time()?,
-            prefill: families.seconds(
-                "request_prefill_time_seconds",
-                "Time from a request's first step to its first text.",
-            )?,
-            decode: families
-                .seconds("request_decode_time_seconds", "Time from a request's first text to its end.")?,
-            inference: families
-                .seconds("request_inference_time_seconds", "Time from a request's first step to its end.")?,
+            times: RequestTimes::new(&families)?,
             request_prompt_tokens: families
                 .tokens("request_prompt_tokens", "Tokens of a request's prompt.")?,
             request_generation_tokens: families
@@ -193,33 +150,33 @@ impl Metrics {
 
     /// A request has left the queue.
     pub(crate) fn started(&self, priority: Priority, waited: Duration) {
-        self.queue.observe(priority, waited.as_secs_f64());
+        self.times.queue.observe(priority, waited.as_secs_f64());
     }
 
     /// A request's first text is there, `since` its first step.
     pub(crate) fn prefilled(&self, since: Instant) {
-        self.prefill.observe(since.elapsed().as_secs_f64());
+        self.times.prefill.observe(since.elapsed().as_secs_f64());
     }
 
     /// A request came to its own end, `since` its first step; none of its text need ever have come.
     pub(crate) fn inferred(&self, since: Instant, first_piece: Option<Instant>) {
-        self.inference.observe(since.elapsed().as_secs_f64());
+        self.times.inference.observe(since.elapsed().as_secs_f64());
         if let Some(first_piece) = first_piece {
-            self.decode.observe(first_piece.elapsed().as_secs_f64());
+            self.times.decode.observe(first_piece.elapsed().as_secs_f64());
         }
     }
 
     pub(crate) fn first_token(&self, since: Instant) {
-        self.first_token.observe(since.elapsed().as_secs_f64());
+        self.times.first_token.observe(since.elapsed().as_secs_f64());
     }
 
     pub(crate) fn inter_token(&self, since: Instant) {
-        self.inter_token.observe(since.elapsed().as_secs_f64());
+        self.times.inter_token.observe(since.elapsed().as_secs_f64());
     }
 
     /// A request has ended somehow, having `usage` by then.
     pub(crate) fn finish(&self, outcome: Outcome, since: Instant, usage: Usage) {
-        self.request.observe(since.elapsed().as_secs_f64());
+        self.times.request.observe(since.elapsed().as_secs_f64());
         self.request_prompt_tokens.observe(f64::from(usage.prompt_tokens));
         self.request_generation_tokens.observe(f64::from(usage.completion_tokens));
         self.finished.own.with_label_values(&[outcome.label()]).inc();

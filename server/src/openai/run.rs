@@ -215,15 +215,14 @@ impl Record {
         self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(tokens);
         self.service.health().note_token();
         let now = Instant::now();
-        match self.last_piece.replace(now) {
-            Some(previous) => self.service.metrics().inter_token(previous),
-            None => {
-                self.first_piece = Some(now);
-                self.service.metrics().first_token(self.arrived);
-                if let Some(began) = self.began {
-                    self.service.metrics().prefilled(began);
-                }
-            }
+        if let Some(previous) = self.last_piece.replace(now) {
+            self.service.metrics().inter_token(previous);
+            return;
+        }
+        self.first_piece = Some(now);
+        self.service.metrics().first_token(self.arrived);
+        if let Some(began) = self.began {
+            self.service.metrics().prefilled(began);
         }
     }
 
