@@ -13,6 +13,7 @@ mod clock;
 mod embedding_output;
 pub mod grammar;
 pub mod handle;
+mod heap;
 pub mod kv;
 pub mod layers;
 mod limits;

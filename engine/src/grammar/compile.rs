@@ -20,7 +20,7 @@ use super::{
     slots::{Slot, Slots},
     vocabulary::token_environment,
 };
-use crate::text::Text;
+use crate::{heap::return_freed_pages, text::Text};
 
 /// Grammars compiled at once: one of a hostile client leaves room for another.
 const COMPILES_MAX: usize = 2;
@@ -66,8 +66,8 @@ pub struct Grammar {
 }
 
 impl GrammarCompiler {
-    /// Arranges the tokenizer's vocabulary, cut to the model's `vocab_size`, for masks: some milliseconds, and a few megabytes for a vocabulary of 128
-    /// thousand, so it is done before an engine is ready.
+    /// Arranges the tokenizer's vocabulary, cut to the model's `vocab_size`, for masks. It takes the bytes that the footprint
+    /// counts as `GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN`, so it is done before an engine is ready.
     pub fn new(text: &Text, vocab_size: u32) -> Result<Self, GrammarError> {
         let environment = token_environment(text, vocab_size);
         let slices = SlicedBiasComputer::general_slices();
@@ -75,6 +75,7 @@ impl GrammarCompiler {
             .map_err(|error| GrammarError::Vocabulary(sentence(&error.to_string())))?;
         factory.quiet();
         *factory.limits_mut() = LIMITS;
+        return_freed_pages();
         Ok(Self { factory: Arc::new(factory), slots: Slots::new(COMPILES_MAX) })
     }
 

@@ -26,6 +26,8 @@ use std::path::Path;
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
+use crate::heap::return_freed_pages;
+
 pub use files::TextFiles;
 pub use format::{ChatFormat, ReasoningStart, Tool, ToolChoice, ToolDialect};
 pub use parser::{ArgumentDelivery, ChatDelta, ChatParser, ParserOptions};
@@ -81,7 +83,9 @@ impl Text {
     /// Reads tokenizer, chat template and end-of-sequence tokens of a model directory in Hugging Face's layout, or of the
     /// GGUF in it.
     pub fn load(model_dir: &Path) -> Result<Self, TextError> {
-        Self::from_files(&TextFiles::read(model_dir)?, jiff::Zoned::now)
+        let text = Self::from_files(&TextFiles::read(model_dir)?, jiff::Zoned::now);
+        return_freed_pages();
+        text
     }
 
     /// As [`Text::load`], from the files' bytes; `clock` is for templates that write the date.
