@@ -6,7 +6,8 @@ use sparkherd_engine::{LogprobOptions, Usage};
 use super::ApiError;
 use super::answer::Answer;
 use super::chat::ChatAsk;
-use super::parameters::{Parameters, ServiceTier};
+use super::parameters::Parameters;
+use super::wire::{EventWriter, Members};
 use crate::engine::ChatEngine;
 
 /// What is to be continued.
@@ -35,16 +36,9 @@ pub(crate) struct Ask {
     pub(super) ignored: Vec<String>,
 }
 
-/// What every part of one answer repeats, and what writing it takes.
+/// What writing an answer takes.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
-    pub(super) id: String,
-    /// Unix time of the request, seconds.
-    pub(super) created: u64,
-    pub(super) model: String,
-    pub(super) service_tier: Option<ServiceTier>,
-    /// Whether a stream carries usage.
-    pub(super) include_usage: bool,
     pub(super) return_token_ids: bool,
     /// Whether token log-probabilities were asked for.
     pub(super) logprobs: bool,
@@ -68,6 +62,9 @@ pub(crate) struct Start {
 pub(crate) trait Endpoint: Send + Sync + 'static {
     /// What ids of its answers begin with.
     const ID_PREFIX: &'static str;
+    /// `object` of an answer in one document, and of a stream's events.
+    const WHOLE: &'static str;
+    const EVENT: &'static str;
     /// The parameter that holds the prompt, for errors about it.
     const PROMPT_PARAM: &'static str;
 
@@ -77,10 +74,10 @@ pub(crate) trait Endpoint: Send + Sync + 'static {
     fn parse(body: &[u8]) -> Result<Ask, ApiError>;
 
     /// Writes one JSON document at the end.
-    fn whole(head: Head, starts: Vec<Start>) -> Self::Whole;
+    fn whole(members: Members, head: Head, starts: Vec<Start>) -> Self::Whole;
 
     /// Writes an event for each piece.
-    fn stream(head: Head, starts: Vec<Start>) -> Self::Stream;
+    fn stream(events: EventWriter, head: Head, starts: Vec<Start>) -> Self::Stream;
 }
 
 /// `usage` of all choices together: choices of one prompt share it, so it counts once.

@@ -11,14 +11,14 @@ use warp::reply::Response;
 
 use super::ApiError;
 use super::answer::{Answer, Documents};
-use super::ask::{Ask, Endpoint, Head, Prompt, Start};
+use super::ask::{Ask, Endpoint, Head, Prompt};
 use super::ignored::with_ignored;
 use super::parameters::Parameters;
 use super::prepare::{compile, prepare};
 use super::run::{Asked, Progress, Run};
 use super::stream::event_stream;
 use super::visit::{Incoming, Visit, refused};
-use crate::service::Service;
+use super::wire::{Common, EventWriter, Members};
 
 /// Answers a request of endpoint `E`. Dropping the future or the response's body cancels the generations.
 pub(crate) async fn generate<E: Endpoint, C: Buf>(
@@ -41,8 +41,20 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     let grammar = compile(&visit.service, structure).await?;
     let Visit { service, active, arrived, body, .. } = visit;
     drop(body);
-    let head = head::<E>(&service, &parameters, logprobs.sampled.is_some());
-    let streaming = parameters.streaming;
+    let id = service.next_id(E::ID_PREFIX);
+    let members = Members::new(&Common {
+        id: &id,
+        object: if parameters.stream.is_some() { E::EVENT } else { E::WHOLE },
+        created: service.unix_time(),
+        model: &parameters.model,
+        service_tier: parameters.service_tier,
+    });
+    let members = members.map_err(|_| ApiError::EngineFailed)?;
+    let head = Head {
+        return_token_ids: parameters.return_token_ids,
+        logprobs: logprobs.sampled.is_some(),
+        engine: Arc::clone(service.engine_arc()),
+    };
     let only_echo = parameters.max_tokens == Some(0);
     let asked = Asked { choices_each, only_echo, priority: parameters.caller.priority, arrived };
     let mut starts = Vec::with_capacity(places.len());
@@ -68,20 +80,14 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
         starts.push(prompt.start(only_echo, service.next_seed()));
     }
     let run = Run::new(generations, asked, &service, active);
-    respond::<E>(head, starts, run, streaming.is_some(), ignored).await
-}
-
-fn head<E: Endpoint>(service: &Service, parameters: &Parameters, logprobs: bool) -> Head {
-    Head {
-        id: service.next_id(E::ID_PREFIX),
-        created: service.unix_time(),
-        model: parameters.model.clone(),
-        service_tier: parameters.service_tier,
-        include_usage: parameters.streaming.is_some_and(|streaming| streaming.include_usage),
-        return_token_ids: parameters.return_token_ids,
-        logprobs,
-        engine: Arc::clone(service.engine_arc()),
+    let mut response = match parameters.stream {
+        Some(usage) => event_stream(E::stream(EventWriter::new(members, usage), head, starts), run),
+        None => whole(E::whole(members, head, starts), run).await?,
+    };
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert("x-request-id", id);
     }
+    Ok(with_ignored(response, ignored))
 }
 
 /// The engine would refuse these too, but could not say where they were written.
@@ -96,25 +102,6 @@ fn check_tokens(parameters: &Parameters, info: &ModelInfo) -> Result<(), ApiErro
         return Err(invalid("logit_bias"));
     }
     Ok(())
-}
-
-async fn respond<E: Endpoint>(
-    head: Head,
-    starts: Vec<Start>,
-    run: Run,
-    streams: bool,
-    ignored: Vec<String>,
-) -> Result<Response, ApiError> {
-    let id = HeaderValue::try_from(&head.id);
-    let mut response = if streams {
-        event_stream(E::stream(head, starts), run)
-    } else {
-        whole(E::whole(head, starts), run).await?
-    };
-    if let Ok(id) = id {
-        response.headers_mut().insert("x-request-id", id);
-    }
-    Ok(with_ignored(response, ignored))
 }
 
 async fn whole(mut answer: impl Answer, mut run: Run) -> Result<Response, ApiError> {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ApiError;
-use super::answer::{Answer, Documents};
+use super::answer::{Answer, ChoiceNow, Documents};
 use super::ask::total_usage;
 use crate::metrics::Outcome;
 use crate::phase::ActiveRequest;
@@ -47,6 +47,8 @@ pub(super) struct Run {
     choices_each: usize,
     /// Whether sampled tokens are none of the answer.
     only_echo: bool,
+    /// Whether the beginning is written.
+    opened: bool,
     aborting: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     _active: ActiveRequest,
 }
@@ -109,6 +111,7 @@ impl Run {
             choices: choices.collect(),
             choices_each,
             only_echo,
+            opened: false,
             aborting: Box::pin(service.lifecycle().aborting()),
             _active: active,
         }
@@ -122,17 +125,25 @@ impl Run {
         context: &mut Context<'_>,
     ) -> Poll<serde_json::Result<Progress>> {
         let mut wrote = false;
-        for index in 0..self.choices.len() {
-            let Some(choice) = self.choices.get_mut(index) else { break };
+        if !std::mem::replace(&mut self.opened, true) {
+            wrote = true;
+            for (index, choice) in self.choices.iter().enumerate() {
+                if let Err(error) = answer.opening(choice.now(index), out) {
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        for (index, choice) in self.choices.iter_mut().enumerate() {
             while let Poll::Ready(step) = choice.poll_step(context) {
                 wrote = true;
+                let now = choice.now(index);
                 let written = match step {
                     Step::Started => Ok(()),
-                    Step::Prompt(tokens) => answer.prompt(index, tokens, out),
-                    Step::Piece(piece) => answer.piece(index, piece, out),
+                    Step::Prompt(tokens) => answer.prompt(now, tokens, out),
+                    Step::Piece(piece) => answer.piece(now, piece, out),
                     Step::Finished(reason) => {
                         choice.events = None;
-                        answer.closing(index, reason, out)
+                        answer.closing(now, reason, out)
                     }
                     Step::Failed(error) => return Poll::Ready(Ok(Progress::Failed(error))),
                     Step::Gone => return Poll::Ready(Ok(Progress::Gone)),
@@ -162,6 +173,10 @@ impl Run {
 }
 
 impl Choice {
+    const fn now(&self, index: usize) -> ChoiceNow {
+        ChoiceNow { index, usage: self.record.usage }
+    }
+
     /// Pending for good once the choice has ended.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         let Some(events) = &mut self.events else { return Poll::Pending };

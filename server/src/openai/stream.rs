@@ -30,17 +30,11 @@ pub(super) enum StreamError {
     Event(#[from] serde_json::Error),
 }
 
-enum Phase {
-    Opening,
-    Running,
-    Ended,
-}
-
 struct EventStream<A> {
     answer: A,
     out: Documents,
     run: Run,
-    phase: Phase,
+    ended: bool,
     silence: Pin<Box<Sleep>>,
 }
 
@@ -49,7 +43,7 @@ pub(super) fn event_stream(answer: impl Answer + Unpin, run: Run) -> Response {
         answer,
         out: Documents::events(),
         run,
-        phase: Phase::Opening,
+        ended: false,
         silence: Box::pin(sleep(KEEP_ALIVE)),
     };
     let mut response = warp::reply::stream(stream).into_response();
@@ -64,17 +58,8 @@ pub(super) fn event_stream(answer: impl Answer + Unpin, run: Run) -> Response {
 impl<A: Answer> EventStream<A> {
     /// Writes what there is to say now. Ready: something was said, or it ended.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        if matches!(self.phase, Phase::Opening) {
-            self.phase = Phase::Running;
-            self.answer.opening(&mut self.out)?;
-            if !self.out.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-        }
         let progress = std::task::ready!(self.run.poll_write(&mut self.answer, &mut self.out, context))?;
-        if !matches!(progress, Progress::Running) {
-            self.phase = Phase::Ended;
-        }
+        self.ended = !matches!(progress, Progress::Running);
         match progress {
             Progress::Running => {}
             Progress::Ended => self.out.done(),
@@ -90,10 +75,10 @@ impl<A: Answer + Unpin> Stream for EventStream<A> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        while !matches!(this.phase, Phase::Ended) {
+        while !this.ended {
             let Poll::Ready(written) = this.poll_write(context) else { break };
             if let Err(error) = written {
-                this.phase = Phase::Ended;
+                this.ended = true;
                 return Poll::Ready(Some(Err(error)));
             }
             // A piece may be withheld and write nothing.
@@ -102,7 +87,7 @@ impl<A: Answer + Unpin> Stream for EventStream<A> {
                 return Poll::Ready(Some(Ok(this.out.take().into())));
             }
         }
-        if matches!(this.phase, Phase::Ended) {
+        if this.ended {
             return Poll::Ready(None);
         }
         if this.silence.as_mut().poll(context).is_ready() {

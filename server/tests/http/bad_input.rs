@@ -164,9 +164,6 @@ async fn what_is_not_offered_is_refused_by_name_and_its_neutral_value_is_taken()
             "{param}"
         );
     }
-    let stream = json!({"stream": true, "stream_options": {"continuous_usage_stats": true}});
-    let param = Some("stream_options.continuous_usage_stats");
-    assert_eq!(refusal(server.chat(stream).await).await, refused(400, "unsupported_parameter", param));
     for (message, param) in [
         (json!({"role": "function", "name": "f", "content": "42"}), "messages[0].role"),
         (json!({"role": "assistant", "content": "", "function_call": {}}), "messages[0].function_call"),

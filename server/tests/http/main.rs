@@ -13,3 +13,4 @@ mod parameters;
 mod streams;
 mod tokens;
 mod tools;
+mod usage;

@@ -15,6 +15,7 @@ use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::fields::Fields;
 use super::logprobs::TOP_LOGPROBS_MAX;
 use super::parameters::{Parameters, Structure};
+use super::wire::{EventWriter, Members};
 
 pub(crate) use tools::Tools;
 
@@ -67,6 +68,8 @@ pub(crate) struct Chat;
 
 impl Endpoint for Chat {
     const ID_PREFIX: &'static str = "chatcmpl-";
+    const WHOLE: &'static str = "chat.completion";
+    const EVENT: &'static str = "chat.completion.chunk";
     const PROMPT_PARAM: &'static str = "messages";
 
     type Whole = ChatWhole;
@@ -93,12 +96,12 @@ impl Endpoint for Chat {
         Ok(Ask { parameters, prompt: Prompt::Chat(Box::new(chat)), logprobs, echo: false, ignored })
     }
 
-    fn whole(head: Head, starts: Vec<Start>) -> ChatWhole {
-        ChatWhole::new(head, starts)
+    fn whole(members: Members, head: Head, starts: Vec<Start>) -> ChatWhole {
+        ChatWhole::new(members, head, starts)
     }
 
-    fn stream(head: Head, starts: Vec<Start>) -> ChatStream {
-        ChatStream::new(head, starts)
+    fn stream(events: EventWriter, head: Head, starts: Vec<Start>) -> ChatStream {
+        ChatStream::new(events, head, starts)
     }
 }
 

@@ -4,33 +4,18 @@ use serde::Serialize;
 use sparkherd_engine::text::ChatDelta;
 use sparkherd_engine::{FinishReason, Piece, TokenLogprob, Usage};
 
-use super::super::answer::{Answer, Documents};
+use super::super::answer::{Answer, ChoiceNow, Documents};
 use super::super::ask::{Head, Start};
 use super::super::logprobs::{ChatLogprob, ChatLogprobs};
-use super::super::parameters::ServiceTier;
-use super::super::wire::{ChunkUsage, index_u32};
+use super::super::wire::{EventWriter, index_u32};
 use super::choice::ChatChoice;
 
 #[derive(Debug)]
 pub(crate) struct ChatStream {
+    events: EventWriter,
     head: Head,
     prompt_token_ids: Option<std::sync::Arc<[u32]>>,
     choices: Vec<ChatChoice>,
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: &'a [Choice<'a>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<ChunkUsage>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_tier: Option<ServiceTier>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_token_ids: Option<&'a [u32]>,
 }
 
 #[derive(Serialize)]
@@ -96,37 +81,17 @@ impl<'a> Delta<'a> {
 }
 
 impl ChatStream {
-    pub(super) fn new(head: Head, starts: Vec<Start>) -> Self {
+    pub(super) fn new(events: EventWriter, head: Head, starts: Vec<Start>) -> Self {
         let prompt_tokens = starts.first().map(|start| std::sync::Arc::clone(&start.prompt_tokens));
         let prompt_token_ids = prompt_tokens.filter(|_| head.return_token_ids);
         let choices = starts.into_iter().map(|start| ChatChoice::new(&head, start)).collect();
-        Self { head, prompt_token_ids, choices }
-    }
-
-    fn write(
-        &self,
-        choices: &[Choice<'_>],
-        usage: Option<ChunkUsage>,
-        prompt_token_ids: Option<&[u32]>,
-        out: &mut Documents,
-    ) -> serde_json::Result<()> {
-        let Head { id, created, model, service_tier, .. } = &self.head;
-        out.write(&Chunk {
-            id,
-            object: "chat.completion.chunk",
-            created: *created,
-            model,
-            choices,
-            usage,
-            service_tier: *service_tier,
-            prompt_token_ids,
-        })
+        Self { events, head, prompt_token_ids, choices }
     }
 
     /// Writes one event for each delta; the first carries the log-probabilities of the tokens there have been.
     fn deltas(
         &self,
-        index: usize,
+        now: ChoiceNow,
         deltas: &[ChatDelta],
         logprobs: &[ChatLogprob],
         token_ids: &[u32],
@@ -135,81 +100,71 @@ impl ChatStream {
         for (position, delta) in deltas.iter().enumerate() {
             let first = position == 0;
             let choice = Choice {
-                index: index_u32(index),
+                index: index_u32(now.index),
                 delta: Delta::of(delta),
                 logprobs: (first && self.head.logprobs).then_some(ChatLogprobs::new(logprobs)),
                 finish_reason: None,
                 token_ids: (first && self.head.return_token_ids).then_some(token_ids),
             };
-            self.write(&[choice], self.chunk_usage(), None, out)?;
+            self.events.write(now, choice, None, out)?;
         }
         Ok(())
-    }
-
-    fn chunk_usage(&self) -> Option<ChunkUsage> {
-        self.head.include_usage.then_some(ChunkUsage::Null)
     }
 }
 
 impl Answer for ChatStream {
     /// Role and an empty content, once: clients that fold deltas would else repeat the role.
-    fn opening(&mut self, out: &mut Documents) -> serde_json::Result<()> {
-        for index in 0..self.choices.len() {
-            let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
-            let choice = Choice {
-                index: index_u32(index),
-                delta,
-                logprobs: None,
-                finish_reason: None,
-                token_ids: None,
-            };
-            let prompt_token_ids = self.prompt_token_ids.as_deref().filter(|_| index == 0);
-            self.write(&[choice], self.chunk_usage(), prompt_token_ids, out)?;
-        }
+    fn opening(&mut self, now: ChoiceNow, out: &mut Documents) -> serde_json::Result<()> {
+        let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
+        let index = index_u32(now.index);
+        let choice = Choice { index, delta, logprobs: None, finish_reason: None, token_ids: None };
+        let prompt_token_ids = self.prompt_token_ids.as_deref().filter(|_| now.index == 0);
+        self.events.write(now, choice, prompt_token_ids, out)
+    }
+
+    fn prompt(&mut self, _: ChoiceNow, _: Vec<TokenLogprob>, _: &mut Documents) -> serde_json::Result<()> {
         Ok(())
     }
 
-    fn prompt(&mut self, _: usize, _: Vec<TokenLogprob>, _: &mut Documents) -> serde_json::Result<()> {
-        Ok(())
-    }
-
-    fn piece(&mut self, index: usize, piece: Piece, out: &mut Documents) -> serde_json::Result<()> {
-        let Some(choice) = self.choices.get_mut(index) else { return Ok(()) };
+    fn piece(&mut self, now: ChoiceNow, piece: Piece, out: &mut Documents) -> serde_json::Result<()> {
+        let Some(choice) = self.choices.get_mut(now.index) else { return Ok(()) };
         let deltas = choice.push(&self.head, piece);
         if deltas.is_empty() {
             return Ok(());
         }
         let (logprobs, token_ids) =
             (std::mem::take(&mut choice.logprobs), std::mem::take(&mut choice.token_ids));
-        self.deltas(index, &deltas, &logprobs, &token_ids, out)
+        self.deltas(now, &deltas, &logprobs, &token_ids, out)
     }
 
-    fn closing(&mut self, index: usize, reason: FinishReason, out: &mut Documents) -> serde_json::Result<()> {
-        let Some(choice) = self.choices.get_mut(index) else { return Ok(()) };
+    fn closing(
+        &mut self,
+        now: ChoiceNow,
+        reason: FinishReason,
+        out: &mut Documents,
+    ) -> serde_json::Result<()> {
+        let Some(choice) = self.choices.get_mut(now.index) else { return Ok(()) };
         let deltas = choice.finish();
         let finish_reason = choice.finish_reason(reason);
         let (mut logprobs, mut token_ids) =
             (std::mem::take(&mut choice.logprobs), std::mem::take(&mut choice.token_ids));
-        self.deltas(index, &deltas, &logprobs, &token_ids, out)?;
+        self.deltas(now, &deltas, &logprobs, &token_ids, out)?;
         if !deltas.is_empty() {
             logprobs.clear();
             token_ids.clear();
         }
         let choice = Choice {
-            index: index_u32(index),
+            index: index_u32(now.index),
             delta: Delta::default(),
             // Tokens without text of their own, such as the one that ended the answer.
             logprobs: (!logprobs.is_empty()).then_some(ChatLogprobs::new(&logprobs)),
             finish_reason: Some(finish_reason),
             token_ids: (!token_ids.is_empty()).then_some(&token_ids),
         };
-        self.write(&[choice], self.chunk_usage(), None, out)
+        self.events.write(now, choice, None, out)
     }
 
     fn end(&mut self, usage: Usage, out: &mut Documents) -> serde_json::Result<()> {
-        if self.head.include_usage {
-            self.write(&[], Some(ChunkUsage::Known(usage.into())), None, out)?;
-        }
-        Ok(())
+        self.events.end(usage, out)
     }
 }

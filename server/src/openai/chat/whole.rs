@@ -4,15 +4,15 @@ use serde::Serialize;
 use sparkherd_engine::text::ChatDelta;
 use sparkherd_engine::{FinishReason, Piece, TokenLogprob, Usage};
 
-use super::super::answer::{Answer, Documents};
+use super::super::answer::{Answer, ChoiceNow, Documents};
 use super::super::ask::{Head, Start};
 use super::super::logprobs::ChatLogprobs;
-use super::super::parameters::ServiceTier;
-use super::super::wire::{WireUsage, index_u32};
+use super::super::wire::{Members, index_u32, write_whole};
 use super::choice::ChatChoice;
 
 #[derive(Debug)]
 pub(crate) struct ChatWhole {
+    members: Members,
     head: Head,
     prompt_token_ids: Option<std::sync::Arc<[u32]>>,
     choices: Vec<WholeChoice>,
@@ -39,21 +39,6 @@ struct Call {
 struct Function {
     name: String,
     arguments: String,
-}
-
-#[derive(Serialize)]
-struct ChatCompletion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: Vec<Choice<'a>>,
-    usage: WireUsage,
-    system_fingerprint: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_tier: Option<ServiceTier>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_token_ids: Option<&'a [u32]>,
 }
 
 #[derive(Serialize)]
@@ -114,7 +99,7 @@ impl WholeChoice {
 }
 
 impl ChatWhole {
-    pub(super) fn new(head: Head, starts: Vec<Start>) -> Self {
+    pub(super) fn new(members: Members, head: Head, starts: Vec<Start>) -> Self {
         let prompt_tokens = starts.first().map(|start| std::sync::Arc::clone(&start.prompt_tokens));
         let prompt_token_ids = prompt_tokens.filter(|_| head.return_token_ids);
         let choices = starts.into_iter().map(|start| WholeChoice {
@@ -125,29 +110,29 @@ impl ChatWhole {
             finish_reason: "stop",
         });
         let choices = choices.collect();
-        Self { head, prompt_token_ids, choices }
+        Self { members, head, prompt_token_ids, choices }
     }
 }
 
 impl Answer for ChatWhole {
-    fn opening(&mut self, _: &mut Documents) -> serde_json::Result<()> {
+    fn opening(&mut self, _: ChoiceNow, _: &mut Documents) -> serde_json::Result<()> {
         Ok(())
     }
 
-    fn prompt(&mut self, _: usize, _: Vec<TokenLogprob>, _: &mut Documents) -> serde_json::Result<()> {
+    fn prompt(&mut self, _: ChoiceNow, _: Vec<TokenLogprob>, _: &mut Documents) -> serde_json::Result<()> {
         Ok(())
     }
 
-    fn piece(&mut self, index: usize, piece: Piece, _: &mut Documents) -> serde_json::Result<()> {
-        if let Some(whole) = self.choices.get_mut(index) {
+    fn piece(&mut self, now: ChoiceNow, piece: Piece, _: &mut Documents) -> serde_json::Result<()> {
+        if let Some(whole) = self.choices.get_mut(now.index) {
             let deltas = whole.choice.push(&self.head, piece);
             whole.fold(deltas);
         }
         Ok(())
     }
 
-    fn closing(&mut self, index: usize, reason: FinishReason, _: &mut Documents) -> serde_json::Result<()> {
-        if let Some(whole) = self.choices.get_mut(index) {
+    fn closing(&mut self, now: ChoiceNow, reason: FinishReason, _: &mut Documents) -> serde_json::Result<()> {
+        if let Some(whole) = self.choices.get_mut(now.index) {
             let deltas = whole.choice.finish();
             whole.fold(deltas);
             whole.finish_reason = whole.choice.finish_reason(reason);
@@ -156,7 +141,7 @@ impl Answer for ChatWhole {
     }
 
     fn end(&mut self, usage: Usage, out: &mut Documents) -> serde_json::Result<()> {
-        let Head { id, created, model, service_tier, return_token_ids, logprobs, .. } = &self.head;
+        let Head { return_token_ids, logprobs, .. } = self.head;
         let choices = self.choices.iter().enumerate().map(|(index, whole)| Choice {
             index: index_u32(index),
             message: whole.message(),
@@ -164,16 +149,7 @@ impl Answer for ChatWhole {
             finish_reason: whole.finish_reason,
             token_ids: return_token_ids.then_some(&whole.choice.token_ids),
         });
-        out.write(&ChatCompletion {
-            id,
-            object: "chat.completion",
-            created: *created,
-            model,
-            choices: choices.collect(),
-            usage: usage.into(),
-            system_fingerprint: None,
-            service_tier: *service_tier,
-            prompt_token_ids: self.prompt_token_ids.as_deref(),
-        })
+        let choices: Vec<Choice<'_>> = choices.collect();
+        write_whole(&self.members, &choices, usage, self.prompt_token_ids.as_deref(), out)
     }
 }

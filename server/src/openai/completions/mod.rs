@@ -12,6 +12,7 @@ use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::fields::Fields;
 use super::logprobs::TOP_LOGPROBS_MAX;
 use super::parameters::Parameters;
+use super::wire::{EventWriter, Members};
 
 use stream::CompletionStream;
 use whole::CompletionWhole;
@@ -28,6 +29,8 @@ pub(crate) struct Completions;
 
 impl Endpoint for Completions {
     const ID_PREFIX: &'static str = "cmpl-";
+    const WHOLE: &'static str = "text_completion";
+    const EVENT: &'static str = "text_completion";
     const PROMPT_PARAM: &'static str = "prompt";
 
     type Whole = CompletionWhole;
@@ -58,11 +61,11 @@ impl Endpoint for Completions {
         Ok(Ask { parameters, prompt: Prompt::Texts(prompts), logprobs, echo, ignored })
     }
 
-    fn whole(head: Head, starts: Vec<Start>) -> CompletionWhole {
-        CompletionWhole::new(head, starts)
+    fn whole(members: Members, head: Head, starts: Vec<Start>) -> CompletionWhole {
+        CompletionWhole::new(members, head, starts)
     }
 
-    fn stream(head: Head, starts: Vec<Start>) -> CompletionStream {
-        CompletionStream::new(head, starts)
+    fn stream(events: EventWriter, head: Head, starts: Vec<Start>) -> CompletionStream {
+        CompletionStream::new(events, head, starts)
     }
 }

@@ -3,29 +3,17 @@
 use serde::Serialize;
 use sparkherd_engine::{FinishReason, Piece, TokenLogprob, Usage};
 
-use super::super::answer::{Answer, Documents};
+use super::super::answer::{Answer, ChoiceNow, Documents};
 use super::super::ask::{Head, Start};
 use super::super::logprobs::CompletionLogprobs;
-use super::super::parameters::ServiceTier;
-use super::super::wire::{WireUsage, finish_reason, index_u32};
+use super::super::wire::{Members, finish_reason, index_u32, write_whole};
 use super::choice::CompletionChoice;
 
 #[derive(Debug)]
 pub(crate) struct CompletionWhole {
+    members: Members,
     head: Head,
     choices: Vec<(CompletionChoice, &'static str)>,
-}
-
-#[derive(Serialize)]
-struct Completion<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: u64,
-    model: &'a str,
-    choices: Vec<Choice<'a>>,
-    usage: WireUsage,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_tier: Option<ServiceTier>,
 }
 
 #[derive(Serialize)]
@@ -41,45 +29,45 @@ struct Choice<'a> {
 }
 
 impl CompletionWhole {
-    pub(super) fn new(head: Head, starts: Vec<Start>) -> Self {
+    pub(super) fn new(members: Members, head: Head, starts: Vec<Start>) -> Self {
         let choices = starts.into_iter().map(|start| (CompletionChoice::new(start), "stop")).collect();
-        Self { head, choices }
+        Self { members, head, choices }
     }
 }
 
 impl Answer for CompletionWhole {
-    fn opening(&mut self, _: &mut Documents) -> serde_json::Result<()> {
+    fn opening(&mut self, _: ChoiceNow, _: &mut Documents) -> serde_json::Result<()> {
         Ok(())
     }
 
     fn prompt(
         &mut self,
-        index: usize,
+        now: ChoiceNow,
         tokens: Vec<TokenLogprob>,
         _: &mut Documents,
     ) -> serde_json::Result<()> {
-        if let Some((choice, _)) = self.choices.get_mut(index) {
+        if let Some((choice, _)) = self.choices.get_mut(now.index) {
             choice.push_prompt(&self.head, &tokens);
         }
         Ok(())
     }
 
-    fn piece(&mut self, index: usize, piece: Piece, _: &mut Documents) -> serde_json::Result<()> {
-        if let Some((choice, _)) = self.choices.get_mut(index) {
+    fn piece(&mut self, now: ChoiceNow, piece: Piece, _: &mut Documents) -> serde_json::Result<()> {
+        if let Some((choice, _)) = self.choices.get_mut(now.index) {
             choice.push(&self.head, piece);
         }
         Ok(())
     }
 
-    fn closing(&mut self, index: usize, reason: FinishReason, _: &mut Documents) -> serde_json::Result<()> {
-        if let Some((choice, ended)) = self.choices.get_mut(index) {
+    fn closing(&mut self, now: ChoiceNow, reason: FinishReason, _: &mut Documents) -> serde_json::Result<()> {
+        if let Some((choice, ended)) = self.choices.get_mut(now.index) {
             *ended = if choice.is_only_echo() { "length" } else { finish_reason(reason) };
         }
         Ok(())
     }
 
     fn end(&mut self, usage: Usage, out: &mut Documents) -> serde_json::Result<()> {
-        let Head { id, created, model, service_tier, logprobs, return_token_ids, .. } = &self.head;
+        let Head { logprobs, return_token_ids, .. } = self.head;
         let choices = self.choices.iter().enumerate().map(|(index, (choice, finish_reason))| Choice {
             index: index_u32(index),
             text: &choice.text,
@@ -88,14 +76,7 @@ impl Answer for CompletionWhole {
             token_ids: return_token_ids.then_some(&choice.token_ids),
             prompt_token_ids: return_token_ids.then(|| choice.prompt_token_ids()),
         });
-        out.write(&Completion {
-            id,
-            object: "text_completion",
-            created: *created,
-            model,
-            choices: choices.collect(),
-            usage: usage.into(),
-            service_tier: *service_tier,
-        })
+        let choices: Vec<Choice<'_>> = choices.collect();
+        write_whole(&self.members, &choices, usage, None, out)
     }
 }

@@ -13,7 +13,7 @@ use super::ApiError;
 use super::fields::Fields;
 
 pub(crate) use caller::{CallerWishes, ServiceTier};
-pub(crate) use streaming::Streaming;
+pub(crate) use streaming::StreamUsage;
 pub(crate) use structure::{Structure, lark_expression};
 
 pub(super) use caller::take_caller;
@@ -36,7 +36,8 @@ pub(super) struct Parameters {
     pub(super) structure: Option<Structure>,
     pub(super) caller: CallerWishes,
     pub(super) service_tier: Option<ServiceTier>,
-    pub(super) streaming: Option<Streaming>,
+    /// `None`: the answer comes whole.
+    pub(super) stream: Option<StreamUsage>,
     pub(super) return_token_ids: bool,
 }
 
@@ -58,7 +59,7 @@ impl Parameters {
             structure: structure::take_structure(fields)?,
             caller,
             service_tier,
-            streaming: streaming::take_streaming(fields)?,
+            stream: streaming::take_streaming(fields)?,
             return_token_ids: fields.take_flag("return_token_ids")?,
         })
     }
