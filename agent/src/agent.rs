@@ -24,7 +24,7 @@ use crate::record::Record;
 use crate::report::ModelRole;
 use crate::source::{AgentLink, Desired, Observed};
 use crate::store::{Inspector, ModelCopy, Roots};
-use crate::supervise::{EngineHandle, EngineNews, Ledger, SpawnError, Spawner, Supervisor};
+use crate::supervise::{EngineHandle, EngineNews, EngineProgram, Ledger, SpawnError, Spawner, Supervisor};
 use crate::survey::Finding;
 use crate::wanted::{ModelKey, ReplicaKey};
 
@@ -51,6 +51,8 @@ pub struct AgentConfig {
     pub proc_root: PathBuf,
     /// All that engines and inspectors see of the environment: see [`crate::child_environment`].
     pub child_environment: Vec<(OsString, OsString)>,
+    /// What every engine is started with beside its configuration.
+    pub engine_arguments: Vec<OsString>,
     /// Test hook: `DIR/<namespace>.<deployment>[.context-<tokens>]` is the script of a fake engine.
     pub fake_engines: Option<PathBuf>,
 }
@@ -134,9 +136,11 @@ impl Agent {
             total_bytes = sample.total_bytes,
             "agent begins"
         );
+        let engine =
+            EngineProgram { program: config.program.clone(), arguments: config.engine_arguments.clone() };
         Ok(Self {
             machine: MachineFacts::read(&config.proc_root, &probe, &platform),
-            supervisor: Supervisor::new(spawner.clone(), config.program.clone(), ledger, news_sender),
+            supervisor: Supervisor::new(spawner.clone(), engine, ledger, news_sender),
             inspector: Inspector::new(spawner, config.program.clone()),
             roots: Roots::new(config.roots.clone()),
             clock: Clock::start(),

@@ -77,6 +77,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_address,
         engine_ports,
         proc_root,
+        engine_arguments: Vec::new(),
         fake_engines,
     };
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use sparkherd_server::child::{self, ConfigSource};
+use sparkherd_engine::backend::cpu::Path;
+use sparkherd_server::child::{self, ConfigSource, EngineKind};
 use sparkherd_server::fake::Script;
 
 /// Serve one model over HTTP (agents start this; by hand use `serve`).
@@ -15,6 +16,9 @@ pub(crate) struct EngineArgs {
     /// Follow a script instead of loading a model: an engine with faults on demand, for tests.
     #[arg(long, value_name = "SCRIPT")]
     fake: Option<PathBuf>,
+    /// Compute with these instructions instead of those measured as the fastest, for example avx2.
+    #[arg(long, value_name = "NAME", conflicts_with = "fake")]
+    cpu_path: Option<Path>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -30,14 +34,17 @@ struct Source {
 
 /// Does not return: whatever still runs when the child is done ends with the process.
 pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
-    let EngineArgs { source: Source { config_fd, config }, fake } = args;
+    let EngineArgs { source: Source { config_fd, config }, fake, cpu_path } = args;
     let source = match (config_fd, config) {
         (Some(descriptor), _) => ConfigSource::Descriptor(descriptor),
         (None, Some(file)) => ConfigSource::File(file),
         (None, None) => anyhow::bail!("neither --config-fd nor --config is given"),
     };
-    let script = fake.map(|path| read_script(&path)).transpose()?;
-    std::process::exit(i32::from(child::run(&source, script)))
+    let kind = match fake {
+        Some(script) => EngineKind::Fake(read_script(&script)?),
+        None => EngineKind::Checkpoint { cpu_path },
+    };
+    std::process::exit(i32::from(child::run(&source, kind)))
 }
 
 fn read_script(path: &PathBuf) -> anyhow::Result<Script> {

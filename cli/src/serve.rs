@@ -15,6 +15,7 @@ use sparkherd_agent::{
     Agent, AgentConfig, Desired, ModelKey, Observed, PortRange, ReplicaKey, SourceLink, link,
 };
 use sparkherd_crds::{ModelDeployment, find_condition, parse_quantity};
+use sparkherd_engine::backend::cpu::Path as CpuPath;
 use sparkherd_operator::LocalCluster;
 use sparkherd_planner::Policy;
 use sparkherd_server::front::{self, Routes};
@@ -57,6 +58,9 @@ pub(crate) struct ServeArgs {
     /// Loopback ports engines listen on
     #[arg(long, default_value = "8100-8163")]
     engine_ports: PortRange,
+    /// Compute with these instructions instead of those measured as the fastest, for example avx2
+    #[arg(long, value_name = "NAME")]
+    cpu_path: Option<CpuPath>,
 }
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -70,6 +74,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         allow_roots,
         memory_total,
         engine_ports,
+        cpu_path,
     } = args;
     ensure!(
         listen.ip().is_loopback() || !key_hash.is_empty() || allow_anonymous,
@@ -93,6 +98,11 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         engine_address,
         engine_ports,
         proc_root: PathBuf::from("/proc"),
+        engine_arguments: cpu_path
+            .map(|path| ["--cpu-path".into(), path.name().into()])
+            .into_iter()
+            .flatten()
+            .collect(),
         fake_engines: None,
     };
     let mut files = Files::new(paths);

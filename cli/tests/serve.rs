@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use e2e::client::ChatClient;
@@ -18,6 +19,7 @@ const ENGINE_PORTS: &str = "18300-18363";
 struct Serve {
     child: Child,
     address: SocketAddr,
+    log: Receiver<String>,
 }
 
 impl Serve {
@@ -27,6 +29,7 @@ impl Serve {
             .arg("serve")
             .arg(yaml)
             .args(["--listen", "127.0.0.1:0", "--memory-total", "4Gi", "--engine-ports", ENGINE_PORTS])
+            .args(["--cpu-path", "portable"])
             .arg("--store")
             .arg(store)
             .stderr(Stdio::piped())
@@ -36,8 +39,9 @@ impl Serve {
         let url = lines.by_ref().map_while(Result::ok).find(|line| line.contains("url=")).unwrap();
         let address = url.split("http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
         // The log is read to its end, or the process would block on a full pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        let (sender, log) = channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(sender.send(line))));
+        Self { child, address, log }
     }
 
     fn terminate(mut self) -> bool {
@@ -74,6 +78,8 @@ async fn two_deployments_answer_on_one_port_and_end_with_it() {
     let client = ChatClient::new(serve.address, None).unwrap();
     let first = answers(&client, "first").await;
     assert!(first.starts_with("sparkherd runs language models"), "{first}");
+    let told = serve.log.try_iter().find(|line| line.contains("instructions"));
+    assert!(told.as_ref().is_some_and(|line| line.contains("portable")), "the engine was not told: {told:?}");
 
     let unknown = client
         .post("/v1/chat/completions", &serde_json::json!({"model": "second", "messages": []}))
@@ -99,6 +105,20 @@ async fn two_deployments_answer_on_one_port_and_end_with_it() {
     .await
     .unwrap();
     assert!(serve.terminate());
+}
+
+#[test]
+fn instructions_that_are_not_there_are_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sparkherd"))
+        .args(["serve", "models.yaml", "--cpu-path", "abacus"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        stderr.contains("this processor has no abacus, only ") && stderr.contains("portable"),
+        "{stderr}"
+    );
 }
 
 #[test]

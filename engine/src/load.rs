@@ -187,7 +187,10 @@ pub fn load_model(
     let model = Model { config: &checkpoint.config, serving: &config.serving, workspace, placement, kv };
     let forward = match config.backend {
         BackendChoice::Cpu => model.on(cpu(memory, kv, fastest_path(), config)?)?,
-        BackendChoice::CpuPath(path) => model.on(cpu(memory, kv, path, config)?)?,
+        BackendChoice::CpuPath(path) => {
+            tracing::info!(path = path.name(), "instructions as asked for");
+            model.on(cpu(memory, kv, path, config)?)?
+        }
         BackendChoice::Oracle => model.on(Oracle::new(memory, kv)?)?,
     };
     Ok(LoadedModel { forward, checkpoint, footprint, held_bytes })
@@ -243,10 +246,13 @@ fn kv_shape(config: &ModelConfig, serving: &Serving) -> Result<KvShape, LoadErro
 /// Measures this processor's instructions and says what it found.
 fn fastest_path() -> Path {
     let speeds = measure_paths(&Clock::monotonic());
-    for PathSpeed { path, gflop_per_second } in &speeds {
-        tracing::info!(path = path.name(), gflop_per_second, "instructions measured on one core");
-    }
-    speeds.first().map_or_else(Path::best, |fastest| fastest.path)
+    let path = speeds.first().map_or_else(Path::best, |fastest| fastest.path);
+    let measured = speeds
+        .iter()
+        .map(|PathSpeed { path, gflop_per_second }| format!("{} {gflop_per_second:.0}", path.name()));
+    let gflop_per_second = measured.collect::<Vec<_>>().join(", ");
+    tracing::info!(path = path.name(), gflop_per_second, "instructions chosen by measuring one core");
+    path
 }
 
 fn cpu(memory: HostMemory, kv: KvShape, path: Path, config: &LoadConfig) -> Result<Cpu, BackendError> {

@@ -36,6 +36,7 @@ pub(crate) struct BodyBudget {
     context: u32,
     body_bytes_max: usize,
     permits: Arc<Semaphore>,
+    timeout: Duration,
 }
 
 impl BodyBudget {
@@ -44,7 +45,7 @@ impl BodyBudget {
         let body_bytes_max =
             BODY_BYTES_BASE.saturating_add(tokens.saturating_mul(BODY_BYTES_PER_TOKEN)).min(BODY_BYTES_MAX);
         let permits = Arc::new(Semaphore::new(BODIES_MAX * permits(body_bytes_max)));
-        Self { context, body_bytes_max, permits }
+        Self { context, body_bytes_max, permits, timeout: READ_TIMEOUT }
     }
 
     fn too_large(&self, body_bytes: usize) -> ApiError {
@@ -81,8 +82,8 @@ pub(crate) async fn read_body(
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     budget: &BodyBudget,
 ) -> Result<Body, ApiError> {
-    let timeout = ApiError::BodyTimeout { seconds: READ_TIMEOUT.as_secs() };
-    tokio::time::timeout(READ_TIMEOUT, read(headers, body, budget)).await.unwrap_or(Err(timeout))
+    let timeout = ApiError::BodyTimeout { seconds: budget.timeout.as_secs() };
+    tokio::time::timeout(budget.timeout, read(headers, body, budget)).await.unwrap_or(Err(timeout))
 }
 
 async fn read(
@@ -123,4 +124,41 @@ async fn discard(
         body_bytes += chunk.remaining();
     }
     body_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::stream::{empty, iter, pending};
+
+    use super::*;
+
+    type Chunk = Result<Bytes, warp::Error>;
+
+    fn budget(timeout: Duration) -> BodyBudget {
+        BodyBudget { timeout, ..BodyBudget::new(16) }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_to_its_end_is_given_up() {
+        let (headers, budget) = (HeaderMap::new(), budget(Duration::from_millis(10)));
+        let begun = iter([Chunk::Ok(Bytes::from_static(b"{"))]).chain(pending());
+        let given_up = read_body(&headers, begun, &budget).await.unwrap_err();
+        assert_eq!(given_up, ApiError::BodyTimeout { seconds: 0 });
+        let all = budget.permits.available_permits();
+        assert_eq!(all, BODIES_MAX * permits(budget.body_bytes_max), "its share is given back");
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_share_counts_as_reading() {
+        let (headers, budget) = (HeaderMap::new(), budget(Duration::from_millis(10)));
+        let mut held = Vec::new();
+        for _ in 0..BODIES_MAX {
+            held.push(read_body(&headers, empty::<Chunk>(), &budget).await.unwrap());
+        }
+        let given_up = read_body(&headers, empty::<Chunk>(), &budget).await.unwrap_err();
+        assert_eq!(given_up, ApiError::BodyTimeout { seconds: 0 });
+        held.pop();
+        assert!(read_body(&headers, empty::<Chunk>(), &budget).await.unwrap().bytes().is_empty());
+    }
 }

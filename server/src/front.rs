@@ -23,7 +23,7 @@ use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
 use crate::body::{BodyBudget, read_body};
-use crate::http::serve_routes;
+use crate::connection::{ConnectionLimits, serve_routes};
 use crate::openai::ApiError;
 
 /// What an engine needs of a request, beside its body.
@@ -93,7 +93,7 @@ pub async fn serve(
     let client = reqwest::Client::builder().no_proxy().build()?;
     // How long a body may be for its context is its engine's to say.
     let front = Front { routes, client, budget: BodyBudget::new(u32::MAX) };
-    serve_routes(listener, filter(front), end).await;
+    serve_routes(listener, filter(front), ConnectionLimits::default(), end).await;
     Ok(())
 }
 

@@ -1,21 +1,12 @@
-//! Routes, and the connections they are served on.
-//!
-//! hyper-util serves the filters, because `warp::serve` bounds neither connections nor headers.
+//! What each route answers.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Buf;
 use futures::Stream;
-use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use warp::Filter;
 use warp::http::Method;
 use warp::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
@@ -23,6 +14,7 @@ use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
 use crate::client::Peer;
+use crate::connection::{ConnectionLimits, serve_routes};
 use crate::health::Verdict;
 use crate::openai::{self, ApiError, Chat, Completions, Incoming};
 use crate::phase::Phase;
@@ -31,16 +23,6 @@ use crate::service::Service;
 
 /// OpenAPI 3.1; `openai/document_tests.rs` checks that it says what the parsers know.
 const DOCUMENT: &str = include_str!("openapi.json");
-/// Far more than the sequences one Spark decodes together; each open connection takes about 20 KiB.
-const CONNECTIONS_MAX: usize = 1024;
-/// Room for long keys and proxies' additions, and a bound for what one connection may make us hold.
-const HEADER_BYTES_MAX: usize = 16 << 10;
-/// Both a slow header and an idle kept connection end here. Longer than the 5 s to 15 s that clients keep theirs.
-const HEADER_TIMEOUT: Duration = Duration::from_mins(1);
-/// A peer that acknowledges nothing for this long is gone, or reads nothing; its connection is cut by the kernel.
-const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Pause after a failed accept: out of file descriptors does not heal faster.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// All routes. Every error, an unknown path's as well, has OpenAI's body.
 pub fn routes(
@@ -108,7 +90,7 @@ fn healthz(service: &Service) -> Response {
 }
 
 fn metrics(service: &Service) -> Response {
-    match service.metrics().render(&service.engine().stats(), service.held_bytes()) {
+    match service.metrics().render(&service.engine().stats(), service.process_use()) {
         Ok(text) => warp::reply::with_header(text, CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
             .into_response(),
         Err(error) => {
@@ -144,75 +126,11 @@ fn closing(service: &Service, mut response: Response) -> Response {
 
 /// Serves an engine's routes until `end`, then lets open connections finish what they are writing. Dropping the future
 /// cuts them.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, end: impl Future<Output = ()>) {
-    serve_routes(listener, routes(service), end).await;
-}
-
-/// The same, for any routes.
-pub(crate) async fn serve_routes(
+pub async fn serve(
     listener: TcpListener,
-    routes: impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static,
+    service: Arc<Service>,
+    limits: ConnectionLimits,
     end: impl Future<Output = ()>,
 ) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
-    let mut end = std::pin::pin!(end);
-    loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &connections) => accepted,
-            () = &mut end => break,
-        };
-        let Some((stream, permit)) = accepted else { continue };
-        let filters = TowerToHyperService::new(warp::service(routes.clone()));
-        let peer = stream.peer_addr().ok().map(|address| Peer(address.ip()));
-        let with_peer = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-            peer.map(|peer| request.extensions_mut().insert(peer));
-            filters.call(request)
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_header_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), with_peer);
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            let _permit = permit;
-            // Resets and broken answers: the peer knows, and a request's own end is in the metrics.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
-    }
-    drop(listener);
-    graceful.shutdown().await;
-}
-
-/// The next connection there is room for: beyond the limit, clients wait in the kernel's backlog.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(connections).acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            bound(&stream);
-            Some((stream, permit))
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
-        }
-    }
-}
-
-/// Tokens leave at once, and a peer that takes none is given up. A socket that refuses either still works.
-fn bound(stream: &TcpStream) {
-    let timeout_ms = u32::try_from(WRITE_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot set TCP_NODELAY");
-    }
-    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, timeout_ms) {
-        tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT");
-    }
+    serve_routes(listener, routes(service), limits, end).await;
 }

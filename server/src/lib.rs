@@ -1,7 +1,7 @@
 //! HTTP surfaces over an engine, and the process that carries one.
 //!
 //! ```text
-//!  client ─► http (connections, routes) ─► openai (wire ↔ Ask) ─► engine::ChatEngine ◄─ real handle | fake (script)
+//!  client ─► connection ─► http (routes) ─► openai (wire ↔ Ask) ─► engine::ChatEngine ◄─ real handle | fake (script)
 //!                    └ access, health, metrics, phase: one Service ◄─ child (config, commands, events) ◄─ agent
 //! ```
 
@@ -9,6 +9,7 @@ mod access;
 mod body;
 pub mod child;
 mod client;
+mod connection;
 mod engine;
 pub mod fake;
 pub mod front;
@@ -22,6 +23,7 @@ mod route;
 mod service;
 
 pub use access::{AccessError, Audience};
+pub use connection::ConnectionLimits;
 pub use engine::{ChatEngine, EncodedChat, Place, PromptError};
 pub use health::{Health, STALL_LIMIT, Verdict};
 pub use http::{routes, serve};

@@ -12,7 +12,7 @@ use crate::body::BodyBudget;
 use crate::client::ClientHasher;
 use crate::engine::ChatEngine;
 use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ProcessUse};
 use crate::phase::Lifecycle;
 
 /// Prompts tokenised at once: it takes some 200 bytes a token, which the footprint has once, and megabytes a second, which
@@ -35,6 +35,8 @@ pub struct ServiceSettings {
     pub clock: fn() -> u64,
     /// What the process holds of the machine's memory, bytes.
     pub held_bytes: fn() -> u64,
+    /// What all threads of the process have computed.
+    pub cpu_time: fn() -> Duration,
 }
 
 #[derive(Debug)]
@@ -54,12 +56,14 @@ pub struct Service {
     seeds: AtomicU64,
     clock: fn() -> u64,
     held_bytes: fn() -> u64,
+    cpu_time: fn() -> Duration,
     started_unix: u64,
 }
 
 impl Service {
     pub fn new(engine: Arc<dyn ChatEngine>, settings: ServiceSettings) -> Result<Self, prometheus::Error> {
-        let ServiceSettings { audience, incarnation, seed, stall_limit, clock, held_bytes } = settings;
+        let ServiceSettings { audience, incarnation, seed, stall_limit, clock, held_bytes, cpu_time } =
+            settings;
         Ok(Self {
             metrics: Metrics::new(audience.first_name(), &incarnation, engine.cache_size())?,
             audience: watch::Sender::new(Arc::new(audience)),
@@ -76,6 +80,7 @@ impl Service {
             seeds: AtomicU64::new(0),
             clock,
             held_bytes,
+            cpu_time,
             started_unix: clock(),
         })
     }
@@ -121,8 +126,8 @@ impl Service {
         (self.clock)()
     }
 
-    pub(crate) fn held_bytes(&self) -> u64 {
-        (self.held_bytes)()
+    pub(crate) fn process_use(&self) -> ProcessUse {
+        ProcessUse { held_bytes: (self.held_bytes)(), cpu_time: (self.cpu_time)() }
     }
 
     pub(crate) fn started_unix(&self) -> u64 {

@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -49,11 +50,19 @@ impl EngineHandle {
     }
 }
 
+/// What is started as an engine.
+#[derive(Clone, Debug)]
+pub struct EngineProgram {
+    pub program: PathBuf,
+    /// Given to each, beside where its configuration is.
+    pub arguments: Vec<OsString>,
+}
+
 /// Starts engines.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     spawner: Spawner,
-    program: PathBuf,
+    engine: EngineProgram,
     ledger: Ledger,
     news: mpsc::Sender<EngineNews>,
 }
@@ -61,11 +70,11 @@ pub struct Supervisor {
 impl Supervisor {
     pub const fn new(
         spawner: Spawner,
-        program: PathBuf,
+        engine: EngineProgram,
         ledger: Ledger,
         news: mpsc::Sender<EngineNews>,
     ) -> Self {
-        Self { spawner, program, ledger, news }
+        Self { spawner, engine, ledger, news }
     }
 
     /// Starts `engine --config-fd N`, or with a script `engine --fake SCRIPT --config-fd N`.
@@ -77,8 +86,9 @@ impl Supervisor {
         fake_script: Option<&Path>,
     ) -> Result<EngineHandle, SpawnError> {
         let config = config_fd::sealed(config).map_err(SpawnError::Config)?;
-        let mut command = std::process::Command::new(&self.program);
-        command.arg("engine").arg("--config-fd").arg(config.as_raw_fd().to_string());
+        let EngineProgram { program, arguments } = &self.engine;
+        let mut command = std::process::Command::new(program);
+        command.arg("engine").arg("--config-fd").arg(config.as_raw_fd().to_string()).args(arguments);
         if let Some(script) = fake_script {
             command.arg("--fake").arg(script);
         }

@@ -14,7 +14,7 @@ mod lines;
 mod process_group;
 mod spawner;
 
-pub use engine_child::{EngineHandle, EngineNews, News, Supervisor};
+pub use engine_child::{EngineHandle, EngineNews, EngineProgram, News, Supervisor};
 pub use environment::child_environment;
 pub use ledger::Ledger;
 pub use process_group::ProcessGroup;

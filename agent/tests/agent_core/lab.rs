@@ -46,6 +46,7 @@ impl Lab {
             engine_address: "127.0.0.1".parse().unwrap(),
             engine_ports: "20100-29999".parse().unwrap(),
             proc_root: PathBuf::from("/proc"),
+            engine_arguments: Vec::new(),
             fake_engines: None,
         };
         std::fs::create_dir(root.path().join("models")).unwrap();

@@ -53,7 +53,7 @@ pub(crate) struct EngineArgs {
     threads: Option<u32>,
     /// Compute with these instructions instead of those measured as the fastest
     #[arg(long, value_name = "NAME")]
-    cpu_path: Option<String>,
+    cpu_path: Option<Path>,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -66,7 +66,7 @@ pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
         Some(threads) => threads,
         None => u32::try_from(available_parallelism().context("cannot count processors")?.get())?,
     };
-    let path = path(cpu_path.as_deref())?;
+    let path = cpu_path.map_or_else(fastest_path, Ok)?;
     let cases = cases::list(prompt, generate, &depth, &sequences);
     let mut model = load(model_dir, path, threads, &cases)?;
     let mut read = ReadSpeed::new(READ_BYTES, threads as usize).context("cannot measure the bandwidth")?;
@@ -97,15 +97,9 @@ pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn path(name: Option<&str>) -> anyhow::Result<Path> {
-    let Some(name) = name else {
-        let speeds = measure_paths(&Clock::monotonic());
-        return speeds.first().map(|fastest| fastest.path).context("no instructions to measure");
-    };
-    let available = Path::available();
-    let names: Vec<_> = available.iter().map(|path| path.name()).collect();
-    let found = available.iter().find(|path| path.name() == name);
-    found.copied().with_context(|| format!("this processor has no {name}, only {}", names.join(", ")))
+fn fastest_path() -> anyhow::Result<Path> {
+    let speeds = measure_paths(&Clock::monotonic());
+    speeds.first().map(|fastest| fastest.path).context("no instructions to measure")
 }
 
 fn load(model_dir: PathBuf, path: Path, threads: u32, cases: &[Case]) -> anyhow::Result<LoadedModel> {

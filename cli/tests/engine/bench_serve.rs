@@ -28,6 +28,7 @@ fn both_loops_count_what_was_answered() {
         assert_eq!((&report["completed"], &report["failed"]), (&9.into(), &0.into()), "{report}");
         assert_eq!(report["output_tokens"], 27, "the request that went before is not counted");
         assert!(report["prompt_tokens"].as_u64().unwrap() >= 9 * 16, "{report}");
+        assert!(report["server_cpu_us_per_output_token"].as_f64().is_some_and(|us| us >= 0.0), "{report}");
         let milliseconds = |name: &str| report[name]["p50"].as_f64().unwrap();
         assert!(milliseconds("inter_token_ms") > 0.0 && milliseconds("time_per_output_token_ms") > 0.0);
         assert!(milliseconds("end_to_end_ms") >= milliseconds("time_to_first_token_ms") + 9.0, "{report}");

@@ -10,14 +10,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::ChildError;
 use super::commands::Commands;
 use super::events::Events;
 use super::load::{Loaded, load};
-use super::memory::resident_bytes;
 use super::probe::probe;
+use super::process::{cpu_time, resident_bytes};
+use super::{ChildError, EngineKind};
 use crate::access::Audience;
-use crate::fake::Script;
+use crate::connection::ConnectionLimits;
 use crate::health::{STALL_LIMIT, Verdict};
 use crate::http::serve;
 use crate::phase::Phase;
@@ -37,20 +37,20 @@ const BACKLOG: u32 = 1024;
 /// Runs until told to stop (`Ok`) or until something fails.
 pub(super) async fn live(
     config: EngineConfig,
-    fake: Option<Script>,
+    kind: EngineKind,
     mut commands: Commands,
     events: &Events,
 ) -> Result<(), ChildError> {
     // Bound first, heard later: a port that is taken is known before the weights are read, and nobody connects to an
     // engine that cannot answer.
     let (socket, address) = bind(config.listen)?;
-    let stall_limit = match &fake {
+    let stall_limit = match kind.script() {
         // The fault is an engine that hangs while its port looks healthy.
         Some(script) if script.hang_after_tokens.is_some() => Duration::MAX,
         _ => STALL_LIMIT,
     };
     let mut audience = Audience::new(&config.access, config.served_names.clone())?;
-    let Some(loaded) = load_or_stop(&config, fake, &mut commands, &mut audience, events).await? else {
+    let Some(loaded) = load_or_stop(&config, kind, &mut commands, &mut audience, events).await? else {
         return Ok(());
     };
     let settings = ServiceSettings {
@@ -60,6 +60,7 @@ pub(super) async fn live(
         stall_limit,
         clock: unix_time,
         held_bytes: resident_bytes,
+        cpu_time,
     };
     let service = Arc::new(Service::new(loaded.engine, settings)?);
     let listener = socket.listen(BACKLOG).map_err(|error| ChildError::Listen { address, error })?;
@@ -86,12 +87,12 @@ fn bind(address: SocketAddr) -> Result<(TcpSocket, SocketAddr), ChildError> {
 /// Loads, following commands meanwhile. `None` if told to stop, or to drain what serves nobody yet.
 async fn load_or_stop(
     config: &EngineConfig,
-    fake: Option<Script>,
+    kind: EngineKind,
     commands: &mut Commands,
     audience: &mut Audience,
     events: &Events,
 ) -> Result<Option<Loaded>, ChildError> {
-    let mut loading = std::pin::pin!(load(config.clone(), fake, events));
+    let mut loading = std::pin::pin!(load(config.clone(), kind, events));
     loop {
         tokio::select! {
             loaded = &mut loading => return loaded.map(Some),
@@ -246,7 +247,7 @@ impl Server {
             let ended = async {
                 let _ = ended.await;
             };
-            serve(listener, service, ended).await;
+            serve(listener, service, ConnectionLimits::default(), ended).await;
         });
         Self { address, end, task }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sparkherd_engine::backend::cpu::Path;
 use sparkherd_engine::{
     BackendChoice, Clock, Engine, EngineLimits, LoadConfig, LoadError, LoadProgress, Text, load_model,
 };
@@ -12,9 +13,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::ChildError;
 use super::events::Events;
-use super::memory::resident_bytes;
+use super::process::resident_bytes;
+use super::{ChildError, EngineKind};
 use crate::engine::ChatEngine;
 use crate::fake::{FakeEngine, Script};
 use crate::real::RealEngine;
@@ -40,14 +41,14 @@ struct Progress {
 /// Loads on another thread and reports meanwhile.
 pub(super) async fn load(
     config: EngineConfig,
-    fake: Option<Script>,
+    kind: EngineKind,
     events: &Events,
 ) -> Result<Loaded, ChildError> {
     let (progress, reached) = watch::channel(Progress::default());
     let runtime = Handle::current();
-    let mut loading = tokio::task::spawn_blocking(move || match fake {
-        Some(script) => load_fake(&config, script, runtime, &progress),
-        None => load_checkpoint(&config, &progress),
+    let mut loading = tokio::task::spawn_blocking(move || match kind {
+        EngineKind::Fake(script) => load_fake(&config, script, runtime, &progress),
+        EngineKind::Checkpoint { cpu_path } => load_checkpoint(&config, cpu_path, &progress),
     });
     let mut tick = interval(PROGRESS_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -95,13 +96,18 @@ fn load_fake(
     }
 }
 
-fn load_checkpoint(config: &EngineConfig, progress: &watch::Sender<Progress>) -> Result<Loaded, ChildError> {
+fn load_checkpoint(
+    config: &EngineConfig,
+    cpu_path: Option<Path>,
+    progress: &watch::Sender<Progress>,
+) -> Result<Loaded, ChildError> {
     let EngineConfig { model_dir, serving, platform, footprint, .. } = config.clone();
     // Small and quick to fail, so it comes before the weights.
     let text = Text::load(&model_dir).map_err(|error| failure("UnsupportedModel", &error))?;
     let kv_blocks = u32::try_from(serving.kv_tokens / u64::from(BLOCK_TOKENS)).unwrap_or(u32::MAX);
     let context = serving.context;
-    let load_config = LoadConfig { model_dir, serving, platform, footprint, backend: BackendChoice::Cpu };
+    let backend = cpu_path.map_or(BackendChoice::Cpu, BackendChoice::CpuPath);
+    let load_config = LoadConfig { model_dir, serving, platform, footprint, backend };
     let mut report = |LoadProgress { bytes_done, bytes_total, .. }| {
         progress.send_replace(Progress { bytes_done, bytes_total });
     };

@@ -13,11 +13,12 @@ mod events;
 mod failure;
 mod life;
 mod load;
-mod memory;
 mod probe;
+mod process;
 
 use std::path::PathBuf;
 
+use sparkherd_engine::backend::cpu::Path;
 use sparkherd_protocol::{EngineConfig, Event};
 
 pub use failure::ChildError;
@@ -27,7 +28,7 @@ use commands::Commands;
 use events::Events;
 
 /// Threads that serve HTTP. Each answer costs microseconds a token; the cores belong to the model.
-const SERVING_THREADS: usize = 2;
+const SERVING_THREADS: usize = 1;
 /// Threads for tokenising and for loading.
 const BLOCKING_THREADS: usize = 4;
 
@@ -40,11 +41,30 @@ pub enum ConfigSource {
     File(PathBuf),
 }
 
+/// What answers.
+#[derive(Clone, Debug)]
+pub enum EngineKind {
+    /// The checkpoint that the configuration names, computed with these instructions, or else those measured as the fastest.
+    Checkpoint {
+        cpu_path: Option<Path>,
+    },
+    Fake(Script),
+}
+
+impl EngineKind {
+    pub(crate) const fn script(&self) -> Option<&Script> {
+        match self {
+            Self::Checkpoint { cpu_path: _ } => None,
+            Self::Fake(script) => Some(script),
+        }
+    }
+}
+
 /// Runs the child to its end and returns the status to exit with.
 ///
 /// To be called before any thread is started, by a process that does nothing else and exits when this returns.
-pub fn run(source: &ConfigSource, fake: Option<Script>) -> u8 {
-    if let Some(status) = fake.as_ref().and_then(|script| script.exit_at_start) {
+pub fn run(source: &ConfigSource, kind: EngineKind) -> u8 {
+    if let Some(status) = kind.script().and_then(|script| script.exit_at_start) {
         return status;
     }
     let supervised = matches!(source, ConfigSource::Descriptor(_));
@@ -60,7 +80,7 @@ pub fn run(source: &ConfigSource, fake: Option<Script>) -> u8 {
             binding::bind_to_parent()?;
             binding::prefer_as_oom_victim();
         }
-        live(config::read(source)?, fake, supervised, &events)
+        live(config::read(source)?, kind, supervised, &events)
     })();
     let status = match result {
         Ok(()) => 0,
@@ -74,13 +94,8 @@ pub fn run(source: &ConfigSource, fake: Option<Script>) -> u8 {
     status
 }
 
-fn live(
-    config: EngineConfig,
-    fake: Option<Script>,
-    supervised: bool,
-    events: &Events,
-) -> Result<(), ChildError> {
-    let obeys = fake.as_ref().is_none_or(|script| !script.ignore_stop);
+fn live(config: EngineConfig, kind: EngineKind, supervised: bool, events: &Events) -> Result<(), ChildError> {
+    let obeys = kind.script().is_none_or(|script| !script.ignore_stop);
     let commands = if supervised { Commands::read_stdin(obeys)? } else { Commands::none() };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(SERVING_THREADS)
@@ -89,7 +104,7 @@ fn live(
         .enable_all()
         .build()
         .map_err(ChildError::Runtime)?;
-    let result = runtime.block_on(life::live(config, fake, commands, events));
+    let result = runtime.block_on(life::live(config, kind, commands, events));
     // A load that goes on, or a prompt being tokenised, is not waited for: the process ends.
     runtime.shutdown_background();
     result

@@ -2,6 +2,7 @@
 //! the Gateway API's endpoint picker work unchanged.
 //!
 //! Counters of tokens and steps are the engine's, copied at each scrape; those of requests and times are kept here.
+//! `process_cpu_seconds_total` is the name that Prometheus' own client libraries give it; it has no label.
 //! The label `model_name` is the name the engine started with, so that a new alias does not cut a series in two.
 
 mod families;
@@ -10,7 +11,9 @@ mod times;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{
+    Counter, Encoder, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
+};
 use sparkherd_engine::{CacheSize, EngineStats, Priority, Usage};
 use tokio::time::Instant;
 
@@ -39,6 +42,13 @@ impl Outcome {
     }
 }
 
+/// What the process takes of the machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessUse {
+    pub(crate) held_bytes: u64,
+    pub(crate) cpu_time: Duration,
+}
+
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -55,6 +65,7 @@ pub struct Metrics {
     waiting_prompt_tokens: IntGauge,
     steps: IntCounter,
     held_bytes: IntGauge,
+    cpu_seconds: Counter,
     step_age: Gauge,
     times: RequestTimes,
     request_prompt_tokens: Aliased<Histogram>,
@@ -96,6 +107,10 @@ impl Metrics {
                 .own_gauge("waiting_prompt_tokens", "Tokens of accepted prompts not yet computed.")?,
             steps: families.own_counter("steps_total", "Forward passes.")?,
             held_bytes: families.own_gauge("held_bytes", "Resident bytes of the process.")?,
+            cpu_seconds: families.register(Counter::new(
+                "process_cpu_seconds_total",
+                "Time that all threads of the process have computed.",
+            )?)?,
             step_age: families.register(Gauge::with_opts(
                 families.own("step_age_seconds", "Time since the last finished step while requests run."),
             )?)?,
@@ -121,7 +136,12 @@ impl Metrics {
     }
 
     /// The text a scrape gets.
-    pub(crate) fn render(&self, stats: &EngineStats, held_bytes: u64) -> Result<Vec<u8>, prometheus::Error> {
+    pub(crate) fn render(
+        &self,
+        stats: &EngineStats,
+        process: ProcessUse,
+    ) -> Result<Vec<u8>, prometheus::Error> {
+        let ProcessUse { held_bytes, cpu_time } = process;
         let scrape = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.running.set(i64::from(stats.running));
         self.waiting.set(i64::from(stats.waiting));
@@ -136,6 +156,7 @@ impl Metrics {
         self.waiting_prompt_tokens.set(waiting_tokens);
         raise(&self.steps, stats.steps);
         self.held_bytes.set(i64::try_from(held_bytes).unwrap_or(i64::MAX));
+        self.cpu_seconds.inc_by((cpu_time.as_secs_f64() - self.cpu_seconds.get()).max(0.0));
         self.step_age.set(stats.last_step_age_ms as f64 / 1000.0);
         let families = self.registry.gather();
         drop(scrape);

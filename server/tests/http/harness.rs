@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sparkherd_protocol::Access;
 use sparkherd_server::fake::FakeEngine;
-use sparkherd_server::{Audience, Service, ServiceSettings, serve};
+use sparkherd_server::{Audience, ConnectionLimits, Service, ServiceSettings, serve};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -45,6 +45,11 @@ fn hex(bytes: &[u8]) -> String {
 impl Server {
     /// Serves the script; its first generation is used up, as the child's probe does.
     pub(crate) async fn start(script: &str) -> Self {
+        Self::start_within(ConnectionLimits::default(), script).await
+    }
+
+    /// The same with other limits on connections.
+    pub(crate) async fn start_within(limits: ConnectionLimits, script: &str) -> Self {
         let script = script.parse().unwrap();
         let engine = FakeEngine::new(script, CONTEXT, CONCURRENCY, Handle::current(), || {});
         let settings = ServiceSettings {
@@ -54,6 +59,7 @@ impl Server {
             stall_limit: Duration::MAX,
             clock: || 1_800_000_000,
             held_bytes: || 4096,
+            cpu_time: || Duration::from_millis(1500),
         };
         let service = Arc::new(Service::new(Arc::new(engine.clone()), settings).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,7 +67,9 @@ impl Server {
         let (end, ended) = oneshot::channel::<()>();
         let shared = Arc::clone(&service);
         let ended =
-            tokio::spawn(async move { serve(listener, shared, async move { drop(ended.await) }).await });
+            tokio::spawn(
+                async move { serve(listener, shared, limits, async move { drop(ended.await) }).await },
+            );
         let client = Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
         let server = Self { url, service, engine, client, end, ended };
         let probe = server.chat(json!({})).await;

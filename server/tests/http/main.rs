@@ -4,6 +4,7 @@
 
 mod answers;
 mod bad_input;
+mod connections;
 mod embeddings;
 mod fuzz;
 mod harness;

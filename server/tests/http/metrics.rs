@@ -94,3 +94,12 @@ async fn the_cache_is_described() {
     );
     assert_series(&server, &[(vllm, 1.0), (own, 1.0)]).await;
 }
+
+#[tokio::test]
+async fn the_process_is_described_under_its_usual_name() {
+    let server = Server::start("").await;
+    // Twice: the second scrape adds nothing to what the first has told.
+    for _ in 0..2 {
+        assert_series(&server, &[("process_cpu_seconds_total".to_owned(), 1.5)]).await;
+    }
+}

@@ -23,6 +23,10 @@ pub(super) struct Report {
     prompt_tokens: u64,
     cached_tokens: u64,
     output_tokens: u64,
+    /// What the server's process computed meanwhile, where it tells `process_cpu_seconds_total`.
+    server_cpu_seconds: Option<f64>,
+    /// The same for each token of an answer, in microseconds: with `engine --fake` the cost of HTTP.
+    server_cpu_us_per_output_token: Option<f64>,
     /// From when a request was due to its first token, milliseconds.
     time_to_first_token_ms: Percentiles,
     /// Between two pieces of an answer, milliseconds.
@@ -58,7 +62,7 @@ impl Percentiles {
 }
 
 impl Report {
-    pub(super) fn new(timings: &[Timing], duration: Duration) -> Self {
+    pub(super) fn new(timings: &[Timing], duration: Duration, server_cpu_seconds: Option<f64>) -> Self {
         let answers: Vec<&Answer> =
             timings.iter().filter_map(|timing| timing.outcome.as_ref().ok()).collect();
         let mut failures = BTreeMap::new();
@@ -81,6 +85,10 @@ impl Report {
             prompt_tokens,
             cached_tokens: total(|answer| answer.cached_tokens),
             output_tokens,
+            server_cpu_seconds,
+            server_cpu_us_per_output_token: server_cpu_seconds
+                .filter(|_| output_tokens > 0)
+                .map(|seconds| seconds * 1e6 / output_tokens as f64),
             time_to_first_token_ms: Percentiles::of(answers.iter().map(|answer| answer.first)),
             inter_token_ms: Percentiles::of(answers.iter().flat_map(|answer| answer.gaps.iter().copied())),
             time_per_output_token_ms: Percentiles::of(answers.iter().filter_map(|answer| {
@@ -120,6 +128,10 @@ impl Report {
             self.output_tokens_per_second,
             self.total_tokens_per_second
         )?;
+        if let (Some(seconds), Some(each_us)) = (self.server_cpu_seconds, self.server_cpu_us_per_output_token)
+        {
+            writeln!(text, "server: {seconds:.2} s of CPU, {each_us:.1} us for each token of an answer\n")?;
+        }
         writeln!(text, "{:<26}{:>10}{:>10}{:>10}{:>10}{:>10}", "ms", "mean", "p50", "p90", "p99", "max")?;
         for (name, Percentiles { mean, p50, p90, p99, max }) in [
             ("time to first token", self.time_to_first_token_ms),
@@ -161,7 +173,7 @@ mod tests {
     fn failures_are_counted_apart() {
         let failed = Timing { outcome: Err("status 503".to_owned()) };
         let timings = [answered(100, 200, 11), failed.clone(), answered(300, 700, 1), failed];
-        let report = Report::new(&timings, Duration::from_secs(2));
+        let report = Report::new(&timings, Duration::from_secs(2), Some(0.006));
         assert_eq!((report.completed, report.failed, report.failures["status 503"]), (2, 2, 2));
         assert_eq!((report.prompt_tokens, report.cached_tokens, report.output_tokens), (10, 2, 12));
         for (value, expected) in [
@@ -171,6 +183,7 @@ mod tests {
             (report.time_to_first_token_ms.p50, 100.0),
             (report.time_to_first_token_ms.max, 300.0),
             (report.inter_token_ms.mean, 20.0),
+            (report.server_cpu_us_per_output_token.unwrap(), 500.0),
             // An answer of one token has no time between tokens.
             (report.time_per_output_token_ms.max, 10.0),
         ] {

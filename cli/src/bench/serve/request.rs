@@ -90,6 +90,7 @@ struct RefusalDetail {
 pub(super) struct Target {
     client: reqwest::Client,
     url: String,
+    metrics_url: reqwest::Url,
     key: Option<String>,
 }
 
@@ -102,7 +103,16 @@ impl Target {
             .build()
             .context("cannot make an HTTP client")?;
         let url = format!("{}/chat/completions", base.as_str().trim_end_matches('/'));
-        Ok(Self { client, url, key: key.map(str::to_owned) })
+        let metrics_url = base.join("/metrics").context("no place for metrics")?;
+        Ok(Self { client, url, metrics_url, key: key.map(str::to_owned) })
+    }
+
+    /// Seconds that the server's process has computed, where it tells them.
+    pub(super) async fn server_cpu_seconds(&self) -> Option<f64> {
+        let answer = self.client.get(self.metrics_url.clone()).send().await.ok()?;
+        let text = answer.error_for_status().ok()?.text().await.ok()?;
+        let series = |line: &str| line.strip_prefix("process_cpu_seconds_total ")?.trim().parse().ok();
+        text.lines().find_map(series)
     }
 
     /// Sends a request that was due at `due`, and reads its answer to the end.

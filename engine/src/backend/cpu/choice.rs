@@ -1,9 +1,10 @@
 //! Which instructions to compute with: those that this processor has and that are the fastest on it, measured. On some
 //! processors wide registers are no faster than narrow ones, or slow the core down.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use half::bf16;
+use thiserror::Error;
 
 use super::{
     linear::{BENCHMARK_ROWS, benchmark},
@@ -24,6 +25,26 @@ const OUTPUTS: usize = 32;
 pub struct PathSpeed {
     pub path: Path,
     pub gflop_per_second: f64,
+}
+
+/// A name that is none of this processor's paths.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("this processor has no {name}, only {available}")]
+pub struct UnknownPath {
+    name: String,
+    available: String,
+}
+
+impl FromStr for Path {
+    type Err = UnknownPath;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPath> {
+        let available = Self::available();
+        available.iter().copied().find(|path| path.name() == name).ok_or_else(|| {
+            let names: Vec<_> = available.iter().map(|path| path.name()).collect();
+            UnknownPath { name: name.to_owned(), available: names.join(", ") }
+        })
+    }
 }
 
 /// Measures the paths of this processor, the fastest first. The portable path is the last resort and not measured where
@@ -64,6 +85,18 @@ mod tests {
 
     use super::measure_paths;
     use crate::{backend::cpu::Path, clock::Clock};
+
+    #[test]
+    fn each_path_of_this_processor_is_found_by_its_name() {
+        for path in Path::available() {
+            assert_eq!(path.name().parse::<Path>().unwrap().name(), path.name());
+        }
+        let error = "abacus".parse::<Path>().unwrap_err().to_string();
+        assert!(
+            error.starts_with("this processor has no abacus, only ") && error.ends_with("portable"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn the_path_that_took_least_is_first() {

@@ -18,7 +18,7 @@ mod simd;
 use half::bf16;
 use sparkherd_footprint::KvDtype;
 
-pub use choice::{PathSpeed, measure_paths};
+pub use choice::{PathSpeed, UnknownPath, measure_paths};
 pub use read_speed::{ReadSpeed, ReadSpeedError};
 pub use simd::Path;
 
