@@ -147,9 +147,10 @@ impl Backend for Cpu {
 
     fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError> {
         args.check(&self.kv)?;
+        let (pool, memory) = (&mut self.pool, &mut self.memory);
         match self.kv.dtype {
-            KvDtype::F32 => attention::kv_write::<f32>(&mut self.memory, &self.kv, args),
-            KvDtype::Bf16 => attention::kv_write::<bf16>(&mut self.memory, &self.kv, args),
+            KvDtype::F32 => attention::kv_write::<f32>(pool, memory, &self.kv, args),
+            KvDtype::Bf16 => attention::kv_write::<bf16>(pool, memory, &self.kv, args),
             KvDtype::Fp8 => Err(BackendError::KvDtype("FP8")),
         }
     }

@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! outputs  two groups of sixteen at a time, then one, then the last that is not whole
-//!   inputs   a slice whose weights stay in the first-level cache
-//!     rows     tile after tile: sums in registers, from memory and back where a slice ends
+//!   rows     some tiles whose sums stay in the first-level cache where a slice ends
+//!     inputs   a slice whose weights stay there too
+//!       rows     tile after tile, sums in registers
 //! ```
 
 use std::ops::Range;
@@ -15,6 +16,11 @@ use super::super::{
     shared_slice::SharedSlice,
     simd::{Kernel, LANES, Simd},
 };
+
+/// Tiles that go through all inputs together: sums of twelve rows of two groups take 1.5 KiB, so these some 12 KiB. In the
+/// result itself they would lie a whole row apart, which is most often a power of two, and push each other out of the cache.
+const KEPT_TILES: usize = 8;
+const KEPT_ROWS: usize = KEPT_TILES * Height::Twelve.rows();
 
 /// How weights of one format are multiplied with packed rows.
 pub(super) trait Format {
@@ -80,16 +86,42 @@ impl<F: Format> Kernel for Columns<'_, F> {
 impl<F: Format> Columns<'_, F> {
     #[inline(always)]
     fn groups<S: Simd, const G: usize>(&self, simd: S, outputs: [usize; G]) {
-        // One tile needs nothing kept in a cache.
-        let step = if self.tiles.count() == 1 { self.inputs } else { F::SLICE_INPUTS };
-        for first in (0..self.inputs).step_by(step) {
-            let inputs = first..self.inputs.min(first + step);
-            let weights = outputs.map(|output| {
-                let group = &self.weight[F::stored(output * self.inputs + first * GROUP)..];
-                &group[..F::stored(inputs.len() * GROUP)]
-            });
-            self.slice::<S, G>(simd, weights, &inputs, outputs, GROUP);
+        let tiles = self.tiles.count();
+        if tiles == 1 {
+            // Nothing needs to stay in a cache.
+            self.slice::<S, G>(
+                simd,
+                self.weights(outputs, &(0..self.inputs)),
+                &(0..self.inputs),
+                outputs,
+                GROUP,
+            );
+            return;
         }
+        let mut kept = [[[0.0; LANES]; G]; KEPT_ROWS];
+        for first_tile in (0..tiles).step_by(KEPT_TILES) {
+            let together = first_tile..tiles.min(first_tile + KEPT_TILES);
+            for first in (0..self.inputs).step_by(F::SLICE_INPUTS) {
+                let inputs = first..self.inputs.min(first + F::SLICE_INPUTS);
+                let weights = self.weights(outputs, &inputs);
+                let mut kept = kept.as_mut_slice();
+                for index in together.clone() {
+                    let tile = self.tiles.get(index);
+                    let (of_tile, rest) = kept.split_at_mut(tile.height.rows());
+                    kept = rest;
+                    self.tile(simd, weights, &inputs, &Place { tile, outputs, width: GROUP }, Some(of_tile));
+                }
+            }
+        }
+    }
+
+    /// The weights of whole groups for some inputs.
+    #[inline(always)]
+    fn weights<const G: usize>(&self, outputs: [usize; G], inputs: &Range<usize>) -> [&[F::W]; G] {
+        outputs.map(|output| {
+            let group = &self.weight[F::stored(output * self.inputs + inputs.start * GROUP)..];
+            &group[..F::stored(inputs.len() * GROUP)]
+        })
     }
 
     /// The last group, which is not whole: its weights are padded on the way.
@@ -118,33 +150,50 @@ impl<F: Format> Columns<'_, F> {
     ) {
         for index in 0..self.tiles.count() {
             let tile = self.tiles.get(index);
-            let height = tile.height.rows();
-            let x = &self.x[F::packed(tile.first_row * self.inputs)..];
-            let x = &x[F::packed(inputs.start * height)..F::packed(inputs.end * height)];
-            let at = Place { tile, goes_on: inputs.start > 0, outputs, width };
-            match tile.height {
-                Height::One => self.tile::<S, 1, G>(simd, weights, x, &at),
-                Height::Two => self.tile::<S, 2, G>(simd, weights, x, &at),
-                Height::Four => self.tile::<S, 4, G>(simd, weights, x, &at),
-                Height::Eight => self.tile::<S, 8, G>(simd, weights, x, &at),
-                Height::Twelve => self.tile::<S, 12, G>(simd, weights, x, &at),
-            }
+            self.tile(simd, weights, inputs, &Place { tile, outputs, width }, None);
+        }
+    }
+
+    /// Sums are in `kept` between slices of the inputs, or in the result.
+    #[inline(always)]
+    fn tile<S: Simd, const G: usize>(
+        &self,
+        simd: S,
+        weights: [&[F::W]; G],
+        inputs: &Range<usize>,
+        at: &Place<G>,
+        kept: Option<&mut [[[f32; LANES]; G]]>,
+    ) {
+        match at.tile.height {
+            Height::One => self.rows::<S, 1, G>(simd, weights, inputs, at, kept),
+            Height::Two => self.rows::<S, 2, G>(simd, weights, inputs, at, kept),
+            Height::Four => self.rows::<S, 4, G>(simd, weights, inputs, at, kept),
+            Height::Eight => self.rows::<S, 8, G>(simd, weights, inputs, at, kept),
+            Height::Twelve => self.rows::<S, 12, G>(simd, weights, inputs, at, kept),
         }
     }
 
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const G: usize>(
+    fn rows<S: Simd, const R: usize, const G: usize>(
         &self,
         simd: S,
         weights: [&[F::W]; G],
-        x: &[F::X],
+        inputs: &Range<usize>,
         at: &Place<G>,
+        kept: Option<&mut [[[f32; LANES]; G]]>,
     ) {
+        let x = &self.x[F::packed(at.tile.first_row * self.inputs)..];
+        let x = &x[F::packed(inputs.start * R)..F::packed(inputs.end * R)];
+        let mut kept = kept.and_then(|kept| kept.first_chunk_mut::<R>());
         let mut sums = [[simd.splat(0.0); G]; R];
-        if at.goes_on {
-            for (row, sums) in sums.iter_mut().enumerate().take(at.tile.rows) {
-                for (sum, output) in sums.iter_mut().zip(at.outputs) {
-                    *sum = load(simd, self.out(at, row, output));
+        if inputs.start > 0 {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (group, sum) in sums.iter_mut().enumerate() {
+                    *sum = match &kept {
+                        Some(kept) => simd.load(&kept[row][group]),
+                        None if row < at.tile.rows => load(simd, self.out(at, row, at.outputs[group])),
+                        None => *sum,
+                    };
                 }
             }
         }
@@ -155,6 +204,10 @@ impl<F: Format> Columns<'_, F> {
             for (lanes, sum) in lanes.iter_mut().zip(sums) {
                 *lanes = simd.to_array(*sum);
             }
+        }
+        if let Some(kept) = kept.as_mut().filter(|_| inputs.end < self.inputs) {
+            **kept = lanes;
+            return;
         }
         for (row, lanes) in lanes.iter().enumerate().take(at.tile.rows) {
             for (lanes, output) in lanes.iter().zip(at.outputs) {
@@ -173,10 +226,9 @@ impl<F: Format> Columns<'_, F> {
     }
 }
 
-/// Where a tile's results go, and whether they are sums already.
+/// Where a tile's results go.
 struct Place<const G: usize> {
     tile: Tile,
-    goes_on: bool,
     outputs: [usize; G],
     width: usize,
 }
