@@ -130,7 +130,7 @@ pub enum ForwardError {
     Device(String),
 }
 
-/// A loaded model on a device. Allocates nothing after it is made.
+/// A loaded model on a device. What it computes in is taken when it is made; a step allocates only short lists of parts.
 pub trait ForwardPass: Send {
     /// Runs one step. Writes keys and values of every token into the blocks, and returns what was wanted.
     fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError>;

@@ -77,6 +77,9 @@ pub fn run(rounds: usize) -> Result<()> {
         }
     }
     println!("\nread bandwidth by a loop of its own: {check_gb_per_second:.1} GB/s");
+    if cfg!(target_arch = "x86_64") {
+        println!("llama.cpp is built with {PEER_FLAGS}: where a core has AMX, its prefill could be faster");
+    }
     for report in reports {
         println!("{report}");
     }
