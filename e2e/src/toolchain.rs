@@ -68,7 +68,7 @@ pub fn repository() -> PathBuf {
 }
 
 /// Cargo marks its target directory; walking up from our own executable finds it wherever it was moved to.
-fn target_directory() -> Result<PathBuf> {
+pub fn target_directory() -> Result<PathBuf> {
     let executable = std::env::current_exe()?;
     let found = executable.ancestors().find(|directory| directory.join("CACHEDIR.TAG").is_file());
     found

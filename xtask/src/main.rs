@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything a developer or CI does that is more than one cargo command.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person who ran it")]
 
+mod arm64;
 mod bench_peers;
 mod cargo;
 mod checkout;
@@ -41,6 +42,8 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         kubeconfig: Option<PathBuf>,
     },
+    /// Run the engine's tests with the instructions of arm64, in an emulator; needs root and debootstrap
+    Arm64,
     /// Measure llama.cpp and this engine on the same random checkpoint, taking turns
     BenchPeers {
         /// Runs of each engine and format; medians count
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { once, kubeconfig } => demo::run(once, kubeconfig.as_deref()),
         Command::Test { fast, only } => ladder::run(fast, only.as_deref()),
+        Command::Arm64 => arm64::test(),
         Command::BenchPeers { rounds } => bench_peers::run(rounds),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run(),

@@ -89,3 +89,12 @@ fn a_pool_of_another_size_or_type_is_refused() {
     let fp8 = KvShape { dtype: KvDtype::Fp8, ..kv };
     assert!(matches!(Oracle::new(memory(fp8.bytes()), fp8), Err(BackendError::KvDtype("FP8"))));
 }
+
+/// `cargo xtask arm64` knows which processor it emulates, and says which paths must be found: `CPU_PATHS` is their names.
+#[test]
+fn the_paths_that_this_processor_must_have_are_there() {
+    let available: Vec<_> = Path::available().iter().map(|path| path.name()).collect();
+    let wanted = std::env::var("CPU_PATHS").unwrap_or_else(|_| available.join(","));
+    assert_eq!(available.join(","), wanted);
+    assert_eq!(available.last(), Some(&"portable"));
+}

@@ -3,24 +3,18 @@
 
 use std::{str::FromStr, time::Duration};
 
-use half::bf16;
 use thiserror::Error;
 
-use super::{
-    linear::{BENCHMARK_ROWS, benchmark},
-    simd::Path,
-};
+use super::{linear::Benchmark, simd::Path};
 use crate::clock::Clock;
 
-/// Work of one look at a path: about a millisecond of a core.
+/// Work of one look at a path, half of it with BF16 weights and half with Q8_0: about a millisecond of a core.
 const PRODUCTS: usize = 64 << 20;
 /// The fastest counts: a neighbour can only make a look slower.
 const LOOKS: usize = 3;
-/// Of a matrix that stays in the first-level cache, so that instructions are measured and not memory.
-const INPUTS: usize = 256;
-const OUTPUTS: usize = 32;
 
-/// A path, and how fast a product of BF16 weights was with it.
+/// A path, and how fast it was on work of which half are products of BF16 weights and half are of Q8_0 weights: one path
+/// serves all formats, and some paths differ in only one of them.
 #[derive(Clone, Copy, Debug)]
 pub struct PathSpeed {
     pub path: Path,
@@ -60,20 +54,16 @@ pub fn measure_paths(clock: &Clock) -> Vec<PathSpeed> {
 }
 
 fn measure(path: Path, clock: &Clock) -> PathSpeed {
-    let weight = vec![bf16::from_f32(0.5); INPUTS * OUTPUTS];
-    let x = vec![0.25_f32; BENCHMARK_ROWS * INPUTS];
-    let mut out = vec![0.0; BENCHMARK_ROWS * OUTPUTS];
-    let products = BENCHMARK_ROWS * INPUTS * OUTPUTS;
-    let times = PRODUCTS / products;
+    let mut benchmark = Benchmark::new();
+    let times = PRODUCTS / Benchmark::PRODUCTS;
     let mut fastest = Duration::MAX;
     for _ in 0..LOOKS {
         let begin = clock.now();
-        for _ in 0..times {
-            benchmark(path, &x, &weight, INPUTS, std::hint::black_box(&mut out));
-        }
+        (0..times).for_each(|_| benchmark.run(path));
         fastest = fastest.min(clock.now().saturating_sub(begin));
     }
-    PathSpeed { path, gflop_per_second: 2.0 * (times * products) as f64 / fastest.as_secs_f64() / 1e9 }
+    let products = times * Benchmark::PRODUCTS;
+    PathSpeed { path, gflop_per_second: 2.0 * products as f64 / fastest.as_secs_f64() / 1e9 }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Matrices times transposed weights that share their rows: packed once, then pieces of all outputs on all threads.
 
+mod benchmark;
 mod columns;
 mod float;
 mod integer;
@@ -23,6 +24,8 @@ use super::{
     simd::Path,
 };
 use crate::backend::{BackendError, arena::Arena, check::WeightValues};
+
+pub(super) use benchmark::Benchmark;
 
 /// Multiply-adds worth handing to another thread: some 10 µs of work against some 2 µs to hand it over.
 const PIECE_PRODUCTS: usize = 256 << 10;
@@ -200,21 +203,4 @@ impl Operand<'_> {
         let (tiles, inputs) = (self.tiles, self.inputs);
         Columns { x, tiles, weight, inputs, outputs: part.outputs, range, out: &part.out }
     }
-}
-
-/// Rows of [`benchmark`]: a tile of every path.
-pub(super) const BENCHMARK_ROWS: usize = 12;
-
-/// One product of [`BENCHMARK_ROWS`] rows on this thread, to measure a path: `x` counts as packed.
-pub(super) fn benchmark(path: Path, x: &[f32], weight: &[bf16], inputs: usize, out: &mut [f32]) {
-    let (rows, outputs) = (BENCHMARK_ROWS, weight.len() / inputs);
-    path.run(Columns::<Floats<bf16>> {
-        x,
-        tiles: Tiles { rows, tallest: Packing::Floats.tallest(path) },
-        weight,
-        inputs,
-        outputs,
-        range: 0..outputs,
-        out: &SharedSlice::new(out),
-    });
 }

@@ -17,6 +17,8 @@ mod exp;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+#[cfg(test)]
+mod tests;
 
 use half::{bf16, f16};
 
@@ -123,7 +125,9 @@ enum Kind {
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "aarch64")]
-    Neon(neon::Neon),
+    NeonDotprod(neon::Neon<neon::Dotprod>),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon<neon::Widening>),
     Portable(portable::Portable),
 }
 
@@ -136,7 +140,9 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             avx2::Avx2::detect().map(Kind::Avx2),
             #[cfg(target_arch = "aarch64")]
-            neon::Neon::detect().map(Kind::Neon),
+            neon::Neon::<neon::Dotprod>::detect().map(Kind::NeonDotprod),
+            #[cfg(target_arch = "aarch64")]
+            neon::Neon::<neon::Widening>::detect().map(Kind::Neon),
             Some(Kind::Portable(portable::Portable)),
         ]
         .into_iter()
@@ -150,13 +156,15 @@ impl Path {
         Self::available().first().copied().unwrap_or(Self(Kind::Portable(portable::Portable)))
     }
 
-    /// As in `/proc/cpuinfo`.
+    /// As `--cpu-path` takes it.
     pub const fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDotprod(_) => "neon-dotprod",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(_) => "neon",
             Kind::Portable(_) => "portable",
@@ -174,6 +182,8 @@ impl Path {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(simd) => of(simd),
             #[cfg(target_arch = "aarch64")]
+            Kind::NeonDotprod(simd) => of(simd),
+            #[cfg(target_arch = "aarch64")]
             Kind::Neon(simd) => of(simd),
             Kind::Portable(simd) => of(simd),
         }
@@ -185,6 +195,8 @@ impl Path {
             Kind::Avx512(simd) => simd.run(kernel),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(simd) => simd.run(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDotprod(simd) => simd.run(kernel),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(simd) => simd.run(kernel),
             Kind::Portable(simd) => kernel.call(simd),

@@ -1,31 +1,49 @@
 #![expect(unsafe_code, reason = "instructions that the processor must have")]
-//! NEON: sixteen lanes in four registers.
+//! NEON: sixteen lanes in four of 32 registers. Its paths differ only in how they multiply bytes.
 
-use std::arch::aarch64::{
-    float32x4_t, int8x16_t, int32x4_t, uint16x4_t, uint32x4_t, vaddq_f32, vandq_s8, vandq_u32, vcvtq_f32_s32,
-    vdupq_n_f32, vdupq_n_s8, vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vget_low_s8, vmovl_u16, vmull_high_s8,
-    vmull_s8, vmulq_f32, vpadalq_s16, vpaddq_s16, vreinterpretq_f32_u32, vreinterpretq_s8_s32,
-    vreinterpretq_s8_u8, vreinterpretq_u8_s8, vshlq_n_u32, vshrq_n_u8,
+use std::arch::{
+    aarch64::{
+        float16x4_t, float32x4_t, int8x16_t, int32x4_t, uint16x4_t, uint32x4_t, vadd_f32, vaddq_f32,
+        vandq_s8, vandq_u32, vcvt_f32_f16, vcvtq_f32_s32, vdupq_n_f32, vdupq_n_s8, vdupq_n_s32, vdupq_n_u32,
+        vfmaq_f32, vget_high_f32, vget_low_f32, vget_low_s8, vmaxnmq_f32, vmaxnmvq_f32, vmovl_u16,
+        vmull_high_s8, vmull_s8, vmulq_f32, vpadalq_s16, vpaddq_s16, vpadds_f32, vreinterpretq_f32_u32,
+        vreinterpretq_s8_s32, vreinterpretq_s8_u8, vreinterpretq_u8_s8, vshlq_n_u32, vshrq_n_u8,
+    },
+    asm, is_aarch64_feature_detected,
 };
 
-use std::mem::transmute;
+use std::{fmt::Debug, mem::transmute};
 
 use half::{bf16, f16};
 
 use super::{Kernel, LANES, Simd};
 
-/// Made only by [`Neon::detect`].
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Neon(());
+/// The instructions that multiply bytes. A value is proof that they exist here.
+pub(crate) trait ByteProducts: Copy + Debug + Send + Sync {
+    /// Adds to each lane the dot product of its four i8 with the four of `x`.
+    fn dot(self, sum: int32x4_t, bytes: int8x16_t, x: [i8; 4]) -> int32x4_t;
+}
 
-impl Neon {
+/// What every Armv8 processor has: widening multiplications, and additions of pairs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Widening(());
+
+/// SDOT, of Armv8.4: sixteen products and their sums in one instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dotprod(());
+
+/// Made only by `detect`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Neon<B>(B);
+
+impl Neon<Widening> {
     pub(crate) fn detect() -> Option<Self> {
-        std::arch::is_aarch64_feature_detected!("neon").then_some(Self(()))
+        is_aarch64_feature_detected!("neon").then_some(Self(Widening(())))
     }
 
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "neon")]
-        fn with_features<K: Kernel>(simd: Neon, kernel: K) -> K::Output {
+        fn with_features<K: Kernel>(simd: Neon<Widening>, kernel: K) -> K::Output {
             kernel.call(simd)
         }
         // SAFETY: `self` exists, so `detect` found NEON.
@@ -33,8 +51,61 @@ impl Neon {
     }
 }
 
+impl Neon<Dotprod> {
+    pub(crate) fn detect() -> Option<Self> {
+        (is_aarch64_feature_detected!("neon") && is_aarch64_feature_detected!("dotprod"))
+            .then_some(Self(Dotprod(())))
+    }
+
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "neon,dotprod")]
+        fn with_features<K: Kernel>(simd: Neon<Dotprod>, kernel: K) -> K::Output {
+            kernel.call(simd)
+        }
+        // SAFETY: `self` exists, so `detect` found NEON and dotprod.
+        unsafe { with_features(self, kernel) }
+    }
+}
+
 #[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
-impl Simd for Neon {
+impl ByteProducts for Widening {
+    /// Pairs are added in i16: at most 2 · 128 · 127.
+    #[inline(always)]
+    fn dot(self, sum: int32x4_t, bytes: int8x16_t, x: [i8; 4]) -> int32x4_t {
+        // SAFETY: `self` proves NEON; every bit pattern is an i32.
+        unsafe {
+            let x = vreinterpretq_s8_s32(vdupq_n_s32(transmute::<[i8; 4], i32>(x)));
+            let low = vmull_s8(vget_low_s8(bytes), vget_low_s8(x));
+            vpadalq_s16(sum, vpaddq_s16(low, vmull_high_s8(bytes, x)))
+        }
+    }
+}
+
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+impl ByteProducts for Dotprod {
+    /// Assembly, because the intrinsic is stable only from Rust 1.98. `x` stays the lowest four bytes of its register, so
+    /// that one plain load brings it there.
+    #[inline(always)]
+    fn dot(self, mut sum: int32x4_t, bytes: int8x16_t, x: [i8; 4]) -> int32x4_t {
+        let x = f32::from_bits(u32::from_ne_bytes(x.map(i8::cast_unsigned)));
+        // SAFETY: `self` proves dotprod; nothing but the three registers is read or written.
+        unsafe {
+            asm!(
+                "sdot {sum:v}.4s, {bytes:v}.16b, {x:v}.4b[0]",
+                sum = inout(vreg) sum,
+                bytes = in(vreg) bytes,
+                x = in(vreg) x,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sum
+    }
+}
+
+/// Numbers of 16 bits are only widened: BFMMLA and BFDOT would round activations to BF16, and give other bits than the
+/// paths without them.
+#[expect(clippy::inline_always, reason = "must be compiled for the caller's instructions")]
+impl<B: ByteProducts> Simd for Neon<B> {
     type Lanes = [float32x4_t; 4];
     type Ints = [int32x4_t; 4];
     type Bytes = [int8x16_t; 4];
@@ -70,12 +141,16 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn load_f16(self, values: &[f16; LANES]) -> Self::Lanes {
-        // The vector conversion needs a type that stable Rust does not have yet.
-        let mut widened = [0.0; LANES];
-        for (wide, value) in widened.iter_mut().zip(values) {
-            *wide = value.to_f32();
+        // SAFETY: `self` proves NEON; the transmuted types have the same size and no invalid bit patterns.
+        unsafe {
+            let stored = transmute::<[f16; LANES], [float16x4_t; 4]>(*values);
+            [
+                vcvt_f32_f16(stored[0]),
+                vcvt_f32_f16(stored[1]),
+                vcvt_f32_f16(stored[2]),
+                vcvt_f32_f16(stored[3]),
+            ]
         }
-        self.load(&widened)
     }
 
     #[inline(always)]
@@ -143,18 +218,12 @@ impl Simd for Neon {
         self.dot_signed(sums, bytes, x)
     }
 
-    /// Pairs are added in i16: at most 2 · 128 · 127.
     #[inline(always)]
     fn dot_signed(self, mut sums: Self::Ints, bytes: Self::Bytes, x: [i8; 4]) -> Self::Ints {
-        // SAFETY: `self` proves NEON; every bit pattern is an i32.
-        unsafe {
-            let x = vreinterpretq_s8_s32(vdupq_n_s32(transmute::<[i8; 4], i32>(x)));
-            for (sum, bytes) in sums.iter_mut().zip(bytes) {
-                let low = vmull_s8(vget_low_s8(bytes), vget_low_s8(x));
-                *sum = vpadalq_s16(*sum, vpaddq_s16(low, vmull_high_s8(bytes, x)));
-            }
-            sums
+        for (sum, bytes) in sums.iter_mut().zip(bytes) {
+            *sum = self.0.dot(*sum, bytes, x);
         }
+        sums
     }
 
     /// The processors' own prefetchers follow the few streams that kernels read.
@@ -173,6 +242,21 @@ impl Simd for Neon {
         unsafe {
             [vaddq_f32(a[0], b[0]), vaddq_f32(a[1], b[1]), vaddq_f32(a[2], b[2]), vaddq_f32(a[3], b[3])]
         }
+    }
+
+    #[inline(always)]
+    fn sum(self, lanes: Self::Lanes) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let four = vaddq_f32(vaddq_f32(lanes[0], lanes[2]), vaddq_f32(lanes[1], lanes[3]));
+            vpadds_f32(vadd_f32(vget_low_f32(four), vget_high_f32(four)))
+        }
+    }
+
+    #[inline(always)]
+    fn maximum(self, lanes: Self::Lanes) -> f32 {
+        // SAFETY: `self` proves NEON.
+        unsafe { vmaxnmvq_f32(vmaxnmq_f32(vmaxnmq_f32(lanes[0], lanes[2]), vmaxnmq_f32(lanes[1], lanes[3]))) }
     }
 
     #[inline(always)]
