@@ -28,7 +28,7 @@ pub(crate) trait ByteProducts: Copy + Debug + Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Widening(());
 
-/// SDOT, of Armv8.4: sixteen products and their sums in one instruction.
+/// SDOT, which is optional from Armv8.2 on: sixteen products and their sums in one instruction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dotprod(());
 
