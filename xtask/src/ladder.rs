@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -32,12 +33,14 @@ impl Height {
     }
 }
 
-const HEIGHTS: [Height; 9] = [
+const HEIGHTS: [Height; 11] = [
     Height::new("format", "rustfmt", format).fast(),
     Height::new("generated", "generated files are up to date", generated).fast(),
     Height::new("tidy", "sizes, banned calls, layers, licences", tidy::run).fast(),
     Height::new("lint", "clippy on everything", lint).fast(),
     Height::new("unit", "tests of each crate by itself", unit).fast(),
+    Height { prepare: || need(&["python3"]), ..Height::new("python", "clients in Python", python) },
+    Height { prepare: || need(&["node", "npm"]), ..Height::new("node", "OpenAI's Node client", node) },
     Height::new("chart", "helm lint and template", chart),
     Height::new("api", "end to end on a real API server", api),
     Height::new("demo", "the demo, once", demo),
@@ -143,6 +146,28 @@ fn unit() -> Result<()> {
     let mut arguments = vec!["test", "--locked", "--workspace", "--lib", "--bins"];
     arguments.extend(tests.iter().flat_map(|name| ["--test", name.as_str()]));
     cargo::run(&arguments)
+}
+
+fn python() -> Result<()> {
+    clients("clients::python::")
+}
+
+fn node() -> Result<()> {
+    clients("clients::node::")
+}
+
+/// Programs from package registries, which nobody's plain `cargo test` should need.
+fn clients(filter: &str) -> Result<()> {
+    cargo::run(&["test", "--locked", "--workspace", "--test", "engine", "--", "--ignored", filter])
+}
+
+/// Without them a height is skipped.
+fn need(programs: &[&str]) -> Result<()> {
+    for program in programs {
+        let output = Command::new(program).arg("--version").output();
+        ensure!(output.is_ok_and(|output| output.status.success()), "there is no {program}");
+    }
+    Ok(())
 }
 
 fn api() -> Result<()> {

@@ -5,7 +5,7 @@
 mod bench_serve;
 mod checkpoint;
 mod child;
+mod clients;
 mod harness;
 mod memory;
-mod openai_python;
 mod structured;
