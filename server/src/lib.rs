@@ -29,4 +29,5 @@ pub use health::{Health, STALL_LIMIT, Verdict};
 pub use http::{routes, serve};
 pub use openai::{ApiError, PromptSize};
 pub use phase::{Lifecycle, Phase};
+pub use real::RealEngine;
 pub use service::{Service, ServiceSettings};

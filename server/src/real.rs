@@ -19,9 +19,9 @@ const CUT_TOKENS: usize = 128;
 
 /// A started engine and the thread it runs on.
 #[derive(Debug)]
-pub(crate) struct RealEngine {
-    pub(crate) handle: EngineHandle,
-    pub(crate) worker: JoinHandle<()>,
+pub struct RealEngine {
+    handle: EngineHandle,
+    worker: JoinHandle<()>,
 }
 
 impl ChatEngine for RealEngine {
@@ -89,6 +89,11 @@ impl Place for Reservation {
 }
 
 impl RealEngine {
+    /// What `Engine::start` gave.
+    pub const fn new(handle: EngineHandle, worker: JoinHandle<()>) -> Self {
+        Self { handle, worker }
+    }
+
     /// Tokenises the whole text, whose every split the tokenizer must see, only when its pieces say that it may fit.
     fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, PromptError> {
         let encode = |text: &str, special| Ok::<_, PromptError>(self.handle.text().encode(text, special)?);

@@ -116,7 +116,7 @@ fn load_checkpoint(
     let limits = EngineLimits::new(context, kv_blocks, vocab_size);
     let started = Engine::start(Box::new(model), text, limits, Clock::monotonic());
     let (handle, worker) = started.map_err(|error| failure("LoadFailed", &error))?;
-    Ok(Loaded { engine: Arc::new(RealEngine { handle, worker }) })
+    Ok(Loaded { engine: Arc::new(RealEngine::new(handle, worker)) })
 }
 
 fn failure(reason: &'static str, error: &dyn std::error::Error) -> ChildError {

@@ -31,7 +31,8 @@ pub enum ApiError {
     Unsupported { param: String, allowed: &'static str },
     #[error("model '{model}' does not exist here")]
     UnknownModel { model: String },
-    #[error("{prompt} leaves no room for an answer in this model's context of {context} tokens")]
+    // The words that proxies and agents know OpenAI's own refusal by: LiteLLM looks at nothing else.
+    #[error("{prompt} leaves no room for an answer: this model's maximum context length is {context} tokens")]
     ContextLength { param: Option<&'static str>, prompt: PromptSize, context: u32 },
     #[error("{detail}")]
     Prompt { param: &'static str, detail: String },

@@ -36,7 +36,7 @@ fn runs_against_fake_and_real(program: &Path, script: &Path) {
     let fake = "answer \"Hello! I am a fake engine, and glad to help.\"";
     run(program, script, &Engine::start(&behind_key(config()), Some(fake)), None);
     let model_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/models/ask-sparkherd");
-    let real = behind_key(admitted(&model_dir.canonicalize().unwrap(), 256, 4));
+    let real = behind_key(admitted(&model_dir.canonicalize().unwrap(), 512, 4));
     run(program, script, &Engine::start(&real, None), Some("grammars"));
 }
 

@@ -1,0 +1,166 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use sparkherd_checkpoint::Checkpoint;
+use sparkherd_engine::weights::ModelDirectory;
+use sparkherd_engine::{
+    BackendChoice, Clock, Engine, EngineHandle, EngineLimits, LoadConfig, LoadedModel, QueueLimits, Text,
+    load_model,
+};
+use sparkherd_footprint::{BLOCK_TOKENS, Platform, plan, serving_default};
+use sparkherd_protocol::Access;
+use sparkherd_server::{Audience, RealEngine, Service, ServiceSettings, serve};
+use tokio::net::TcpListener;
+
+use crate::gate::Gate;
+
+/// Each client has a key of its own, which is its name.
+pub(crate) const CLIENTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+/// Tokens one sequence may hold: what the checkpoint was made for.
+pub(crate) const CONTEXT: u32 = 192;
+/// Sequences that run together.
+pub(crate) const CONCURRENCY: u32 = 4;
+/// Far beyond what anything here takes on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+const MODEL: &str = "tiny";
+
+/// A served engine. Ends with the test's runtime.
+pub(crate) struct Server {
+    url: String,
+    client: Client,
+    engine: EngineHandle,
+}
+
+/// A streamed completion, read piece by piece.
+pub(crate) struct Stream {
+    response: Response,
+    unread: String,
+}
+
+impl Server {
+    /// Serves the checkpoint behind a gate, with a queue as given.
+    pub(crate) async fn gated(queue: impl FnOnce(QueueLimits) -> QueueLimits) -> (Self, Gate) {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/goldens/tiny-qwen3-bf16");
+        let (model, limits) = load(&directory);
+        let (gate, gated) = Gate::before(model);
+        let limits = EngineLimits { queue: queue(limits.queue), ..limits };
+        let text = Text::load(&directory).unwrap();
+        let (handle, worker) = Engine::start(Box::new(gated), text, limits, Clock::monotonic()).unwrap();
+        (Self::serve(handle, worker).await, gate)
+    }
+
+    async fn serve(engine: EngineHandle, worker: JoinHandle<()>) -> Self {
+        let hash = |key: &&str| Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        let access = Access { anonymous: false, key_hashes: CLIENTS.iter().map(hash).collect() };
+        let settings = ServiceSettings {
+            audience: Audience::new(&access, vec![MODEL.to_owned()]).unwrap(),
+            incarnation: "test-1".to_owned(),
+            seed: 1,
+            stall_limit: Duration::MAX,
+            clock: || 1_800_000_000,
+            held_bytes: || 4096,
+        };
+        let service =
+            Arc::new(Service::new(Arc::new(RealEngine::new(engine.clone(), worker)), settings).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
+        tokio::spawn(serve(listener, service, std::future::pending()));
+        Self { url, client, engine }
+    }
+
+    /// Steps the engine has taken.
+    pub(crate) fn steps(&self) -> u64 {
+        self.engine.stats().steps
+    }
+
+    /// A completion of `changes` to a plain one.
+    pub(crate) async fn complete(&self, client: &str, changes: Value) -> Response {
+        let mut body = json!({"model": MODEL, "prompt": "Hello", "seed": 1});
+        body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let request = self.client.post(format!("{}/v1/completions", self.url)).bearer_auth(client);
+        request.json(&body).send().await.unwrap()
+    }
+
+    /// A stream of exactly so many tokens.
+    pub(crate) async fn stream(&self, client: &str, tokens: u32) -> Result<Stream, Response> {
+        let body = json!({"stream": true, "max_tokens": tokens, "ignore_eos": true});
+        let response = self.complete(client, body).await;
+        if response.status() == 200 { Ok(Stream { response, unread: String::new() }) } else { Err(response) }
+    }
+}
+
+fn load(directory: &Path) -> (LoadedModel, EngineLimits) {
+    let facts = Checkpoint::read(&ModelDirectory(directory.to_owned())).unwrap().inspection.facts;
+    let serving = serving_default(&facts, CONTEXT, CONCURRENCY);
+    let platform = Platform::cpu(1);
+    let footprint = plan(&facts, &serving, &platform).unwrap();
+    let kv_blocks = u32::try_from(serving.kv_tokens / u64::from(BLOCK_TOKENS)).unwrap();
+    let config = LoadConfig {
+        model_dir: directory.to_owned(),
+        serving,
+        platform,
+        footprint,
+        backend: BackendChoice::Cpu,
+    };
+    let model = load_model(&config, &mut |_| {}).unwrap();
+    (model, EngineLimits::new(CONTEXT, kv_blocks, facts.vocab_size))
+}
+
+impl Stream {
+    /// The next event's payload, or `None` at the end.
+    async fn payload(&mut self) -> Option<String> {
+        loop {
+            if let Some((event, rest)) = self.unread.split_once("\n\n") {
+                let payload = event.strip_prefix("data: ").unwrap().to_owned();
+                self.unread = rest.to_owned();
+                return Some(payload);
+            }
+            let chunk = self.response.chunk().await.unwrap()?;
+            self.unread.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    /// The next piece that has text.
+    pub(crate) async fn piece(&mut self) -> String {
+        loop {
+            let payload = self.payload().await.unwrap();
+            let event: Value = serde_json::from_str(&payload).unwrap();
+            let text = event["choices"][0]["text"].as_str().unwrap_or_else(|| panic!("{event}"));
+            if !text.is_empty() {
+                return text.to_owned();
+            }
+        }
+    }
+
+    /// The text to the end, which has to be a proper one.
+    pub(crate) async fn rest(mut self) -> String {
+        let (mut text, mut reason) = (String::new(), Value::Null);
+        while let Some(payload) = self.payload().await {
+            if payload == "[DONE]" {
+                assert_eq!(reason, "length");
+                return text;
+            }
+            let event: Value = serde_json::from_str(&payload).unwrap();
+            let choice = &event["choices"][0];
+            text.push_str(choice["text"].as_str().unwrap_or_else(|| panic!("{event}")));
+            reason = choice["finish_reason"].clone();
+        }
+        panic!("the stream ends without [DONE] after {text:?}");
+    }
+}
+
+/// Status, code and message of a refusal.
+pub(crate) async fn refusal(response: Response) -> (u16, String, String) {
+    let status = response.status().as_u16();
+    let body: Value = response.json().await.unwrap();
+    let text = |field: &str| {
+        body["error"][field].as_str().unwrap_or_else(|| panic!("no {field} in {body}")).to_owned()
+    };
+    (status, text("code"), text("message"))
+}
