@@ -43,11 +43,26 @@ impl GrammarSource {
             return Err(GrammarError::TooLarge { bytes, bytes_max: SOURCE_BYTES_MAX });
         }
         match self {
-            Self::JsonObject => Ok(of_schema(Map::from_iter([("type".to_owned(), "object".into())]))),
+            Self::JsonObject => Ok(of_schema(any_object())),
             Self::JsonSchema(source) => json_schema(source),
             Self::Regex(source) => Ok(TopLevelGrammar::from_regex(without_anchors(source))),
             Self::Choice(choices) => choice(choices),
             Self::Lark(source) => lark(source),
+        }
+    }
+
+    /// The same form as an expression of Lark, to stand behind something else. `None` for what is a grammar of its own
+    /// already, and for what is refused in any form.
+    pub fn lark_expression(&self) -> Option<String> {
+        let json = |schema| format!("%json {}", bounded(schema));
+        match self {
+            Self::JsonObject => Some(json(any_object())),
+            Self::JsonSchema(source) => match serde_json::from_str(source) {
+                Ok(Value::Object(schema)) => Some(json(schema)),
+                Ok(_) | Err(_) => None,
+            },
+            Self::Choice(choices) => (!choices.is_empty()).then(|| one_of(choices)),
+            Self::Regex(_) | Self::Lark(_) => None,
         }
     }
 }
@@ -68,21 +83,33 @@ fn json_schema(source: &str) -> Result<TopLevelGrammar, GrammarError> {
     }
 }
 
-/// Options are written into the schema; a client's own are replaced.
-fn of_schema(mut schema: Map<String, Value>) -> TopLevelGrammar {
-    let options = json!({"whitespace_flexible": true, "whitespace_pattern": WHITE_SPACE});
-    schema.insert("x-guidance".to_owned(), options);
-    TopLevelGrammar::from_json_schema(Value::Object(schema))
+fn of_schema(schema: Map<String, Value>) -> TopLevelGrammar {
+    TopLevelGrammar::from_json_schema(bounded(schema))
 }
 
-/// A string of Lark is one of JSON.
+/// Options are written into the schema; a client's own are replaced.
+fn bounded(mut schema: Map<String, Value>) -> Value {
+    let options = json!({"whitespace_flexible": true, "whitespace_pattern": WHITE_SPACE});
+    schema.insert("x-guidance".to_owned(), options);
+    Value::Object(schema)
+}
+
+fn any_object() -> Map<String, Value> {
+    Map::from_iter([("type".to_owned(), "object".into())])
+}
+
 fn choice(choices: &[String]) -> Result<TopLevelGrammar, GrammarError> {
     if choices.is_empty() {
         return Err(GrammarError::NoChoice);
     }
+    Ok(TopLevelGrammar::from_lark(format!("start: {}", one_of(choices))))
+}
+
+/// A string of Lark is one of JSON.
+fn one_of(choices: &[String]) -> String {
     let strings: Vec<String> =
         choices.iter().map(|choice| Value::from(choice.as_str()).to_string()).collect();
-    Ok(TopLevelGrammar::from_lark(format!("start: {}", strings.join(" | "))))
+    strings.join(" | ")
 }
 
 fn lark(source: &str) -> Result<TopLevelGrammar, GrammarError> {

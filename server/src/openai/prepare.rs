@@ -8,7 +8,7 @@ use sparkherd_engine::{Grammar, GrammarError, GrammarSource, SpecialTokenText};
 use super::ApiError;
 use super::ask::{Endpoint, Prompt, Start, TextPrompt};
 use super::chat::ChatAsk;
-use super::parameters::{Structure, lark_expression};
+use super::parameters::Structure;
 use super::visit::bad_prompt;
 use crate::engine::{ChatEngine, PromptError};
 use crate::service::Service;
@@ -97,7 +97,7 @@ fn prepare_chat(
 fn behind_thoughts(engine: &dyn ChatEngine, structure: Structure, start: ReasoningStart) -> Structure {
     let Structure { param, source } = structure;
     let free =
-        lark_expression(&source).and_then(|answer| engine.chat_format().after_reasoning(&answer, start));
+        source.lark_expression().and_then(|answer| engine.chat_format().after_reasoning(&answer, start));
     Structure { param, source: free.map_or(source, GrammarSource::Lark) }
 }
 

@@ -101,7 +101,15 @@ fn json_object_ends_as_an_object() {
 #[test]
 fn white_space_is_bounded() {
     let bench = bench();
-    let grammar = bench.compile(&GrammarSource::JsonObject);
+    let alone = GrammarSource::JsonObject;
+    let within = GrammarSource::Lark(format!("start: {}", alone.lark_expression().unwrap()));
+    for source in [alone, within] {
+        white_space_is_bounded_in(&bench, &source);
+    }
+}
+
+fn white_space_is_bounded_in(bench: &super::Bench, source: &GrammarSource) {
+    let grammar = bench.compile(source);
     let mut constraint = super::Constraint::new(&grammar);
     let blank = bench.text.encode(" ", false).unwrap()[0];
     let open = bench.text.encode("{", false).unwrap()[0];

@@ -14,7 +14,7 @@ use super::fields::Fields;
 
 pub(crate) use caller::{CallerWishes, ServiceTier};
 pub(crate) use streaming::StreamUsage;
-pub(crate) use structure::{Structure, lark_expression};
+pub(crate) use structure::Structure;
 
 pub(super) use caller::take_caller;
 pub(super) use neutral::is_empty;

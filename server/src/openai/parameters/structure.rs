@@ -1,6 +1,5 @@
 //! What the text of an answer must be: `response_format`, and vLLM's `structured_outputs` and its older names.
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 use sparkherd_engine::GrammarSource;
 
@@ -109,22 +108,4 @@ fn take_form(fields: &mut Fields<'_>, name: &str, form: Form) -> Result<Option<G
         Form::Any => None,
     };
     Ok(source)
-}
-
-/// The same form as a Lark expression, to stand behind thoughts. `None` for what is a grammar of its own already.
-pub(crate) fn lark_expression(source: &GrammarSource) -> Option<String> {
-    let json = |schema: Value| match schema {
-        Value::Object(_) => Some(format!("%json {schema}")),
-        _ => None,
-    };
-    match source {
-        GrammarSource::JsonObject => json(serde_json::json!({"type": "object"})),
-        GrammarSource::JsonSchema(schema) => json(serde_json::from_str(schema).ok()?),
-        GrammarSource::Choice(choices) => {
-            let strings: Vec<String> =
-                choices.iter().map(|choice| Value::from(choice.as_str()).to_string()).collect();
-            (!strings.is_empty()).then(|| strings.join(" | "))
-        }
-        GrammarSource::Regex(_) | GrammarSource::Lark(_) => None,
-    }
 }
