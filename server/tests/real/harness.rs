@@ -14,7 +14,7 @@ use sparkherd_engine::{
 };
 use sparkherd_footprint::{BLOCK_TOKENS, Platform, plan, serving_default};
 use sparkherd_protocol::Access;
-use sparkherd_server::{Audience, RealEngine, Service, ServiceSettings, serve};
+use sparkherd_server::{Audience, ConnectionLimits, RealEngine, Service, ServiceSettings, serve};
 use tokio::net::TcpListener;
 
 use crate::gate::Gate;
@@ -64,13 +64,14 @@ impl Server {
             stall_limit: Duration::MAX,
             clock: || 1_800_000_000,
             held_bytes: || 4096,
+            cpu_time: || Duration::ZERO,
         };
         let service =
             Arc::new(Service::new(Arc::new(RealEngine::new(engine.clone(), worker)), settings).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
-        tokio::spawn(serve(listener, service, std::future::pending()));
+        tokio::spawn(serve(listener, service, ConnectionLimits::default(), std::future::pending()));
         Self { url, client, engine }
     }
 
