@@ -54,7 +54,7 @@ fn good_bodies() -> [(&'static str, Value); 5] {
 /// Something that is likely to be wrong wherever it stands.
 fn odd_value(random: &mut Random) -> String {
     let deep = 1 + random.below(300);
-    match random.below(14) {
+    match random.below(19) {
         0 => "null".to_owned(),
         1 => "-1".to_owned(),
         2 => "1e999".to_owned(),
@@ -68,6 +68,12 @@ fn odd_value(random: &mut Random) -> String {
         10 => "[]".to_owned(),
         11 => "{}".to_owned(),
         12 => format!("\"{}\"", "y".repeat(random.below(3000))),
+        13 => "-9223372036854775809".to_owned(),
+        14 => "-1.7e308".to_owned(),
+        15 => "1e-400".to_owned(),
+        // On both sides of what a body may have for a context this small.
+        16 => format!("\"{}\"", "y".repeat(60_000 + random.below(12_000))),
+        17 => format!("[{}1]", "1,".repeat(random.below(5000))),
         _ => "0.0000000000000000000000000001".to_owned(),
     }
 }
@@ -95,11 +101,22 @@ fn mutated(body: &Value, random: &mut Random) -> Vec<u8> {
     mark(&mut body, random);
     let text = body.to_string().replace(MARK, &odd_value(random));
     let mut bytes = text.into_bytes();
-    match random.below(8) {
+    match random.below(10) {
         0 => bytes.truncate(random.below(bytes.len())),
         1 => {
             let place = random.below(bytes.len());
             bytes[place] = u8::try_from(random.below(256)).unwrap();
+        }
+        // A field twice; the second comes from what was good.
+        2 if bytes.starts_with(b"{") => {
+            let odd = format!("{{\"model\": {}, ", odd_value(random));
+            bytes.splice(..1, odd.into_bytes());
+        }
+        // No UTF-8: a character that is cut, one that is too long, a surrogate.
+        3 => {
+            let place = random.below(bytes.len());
+            let wrong: [&[u8]; 3] = [b"\xc3", b"\xc0\xaf", b"\xed\xa0\x80"];
+            bytes.splice(place..place, wrong[random.below(3)].iter().copied());
         }
         _ => {}
     }
