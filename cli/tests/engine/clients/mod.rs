@@ -40,8 +40,8 @@ fn runs_against_fake_and_real(program: &Path, script: &Path) {
     run(program, script, &Engine::start(&real, None), Some("grammars"));
 }
 
-fn run(program: &Path, script: &Path, engine: &Engine, grammars: Option<&str>) {
+fn run(program: &Path, script: &Path, engine: &Engine, what: Option<&str>) {
     let arguments = [&format!("{}/v1", engine.ready()), KEY, MODEL];
-    let status = Command::new(program).arg(script).args(arguments).args(grammars).status().unwrap();
+    let status = Command::new(program).arg(script).args(arguments).args(what).status().unwrap();
     assert!(status.success(), "{}: {status}", script.display());
 }
