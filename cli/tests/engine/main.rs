@@ -8,4 +8,5 @@ mod child;
 mod clients;
 mod harness;
 mod memory;
+mod soak;
 mod structured;
