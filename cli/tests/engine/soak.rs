@@ -21,13 +21,13 @@ const DURATION: Duration = Duration::from_mins(5);
 const GROWTH_MAX_BYTES: u64 = 8 << 20;
 const CONTEXT: u32 = 256;
 /// Distinct requests, each asked alone before.
-const KINDS: u64 = 48;
+const KINDS: usize = 48;
 
 /// A request that differs from all others in its answer: by prompt, seed, length and form.
-fn request(kind: u64) -> Value {
+fn request(kind: usize) -> Value {
     let mut body = json!({
         "model": MODEL, "stream": true, "stream_options": {"include_usage": true}, "temperature": 1, "seed": kind,
-        "messages": [{"role": "user", "content": format!("What is sparkherd? {}", "spark ".repeat(kind as usize % 13))}],
+        "messages": [{"role": "user", "content": format!("What is sparkherd? {}", "spark ".repeat(kind % 13))}],
         "max_tokens": 8 + kind * 5 % 97, "ignore_eos": kind.is_multiple_of(3),
     });
     if kind.is_multiple_of(8) {
@@ -89,7 +89,7 @@ async fn stream(url: String, number: usize, until: Instant, alone: Arc<Vec<Answe
         turn = turn.wrapping_mul(6_364_136_223).wrapping_add(number * 2 + 1);
         let kind = (turn >> 16) % alone.len();
         let events_max = if (turn >> 8).is_multiple_of(8) { 1 + (turn >> 24) % 8 } else { usize::MAX };
-        match ask(&client, &url, &request(kind as u64), events_max).await {
+        match ask(&client, &url, &request(kind), events_max).await {
             Some(answer) => {
                 assert_eq!(answer, alone[kind], "kind {kind}");
                 seen.finished.fetch_add(1, Relaxed);
@@ -143,8 +143,12 @@ async fn soak_of_thirty_two_streams() {
     let counted = metric(&url, "vllm:request_success_total", "finished_reason=\"stop\"").await
         + metric(&url, "vllm:request_success_total", "finished_reason=\"length\"").await;
     // Those asked alone, and those whose end came before their reader had gone.
-    let (least, most) = (KINDS + finished, KINDS + finished + given_up);
-    assert!((least..=most).contains(&(counted as u64)), "{counted} of {least} to {most} answers counted");
+    let least = KINDS as u64 + finished;
+    let most = least + given_up;
+    assert!(
+        (least as f64..=most as f64).contains(&counted),
+        "{counted} of {least} to {most} answers counted"
+    );
     let deadline = Instant::now() + crate::harness::DEADLINE;
     while metric(&url, "vllm:kv_cache_usage_perc", "").await
         + metric(&url, "vllm:num_requests_running", "").await

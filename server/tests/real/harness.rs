@@ -88,12 +88,19 @@ impl Server {
         request.json(&body).send().await.unwrap()
     }
 
-    /// A stream of exactly so many tokens.
-    pub(crate) async fn stream(&self, client: &str, tokens: u32) -> Result<Stream, Response> {
-        let body = json!({"stream": true, "max_tokens": tokens, "ignore_eos": true});
-        let response = self.complete(client, body).await;
-        if response.status() == 200 { Ok(Stream { response, unread: String::new() }) } else { Err(response) }
+    /// A stream of exactly so many tokens, for which there has to be room.
+    pub(crate) async fn stream(&self, client: &str, tokens: u32) -> Stream {
+        let response = self.complete(client, streamed(tokens)).await;
+        if response.status() != 200 {
+            panic!("{client}: {:?}", refusal(response).await);
+        }
+        Stream { response, unread: String::new() }
     }
+}
+
+/// Asks for a stream of exactly so many tokens.
+pub(crate) fn streamed(tokens: u32) -> Value {
+    json!({"stream": true, "max_tokens": tokens, "ignore_eos": true})
 }
 
 fn load(directory: &Path) -> (LoadedModel, EngineLimits) {

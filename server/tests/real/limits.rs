@@ -3,20 +3,14 @@
 use reqwest::Response;
 use sparkherd_engine::QueueLimits;
 
-use crate::harness::{CONCURRENCY, CONTEXT, Server, Stream, refusal};
+use crate::harness::{CONCURRENCY, CONTEXT, Server, refusal, streamed};
 
 /// More than the tests let run, so that only opening the gate ends one.
 const LONG: u32 = CONTEXT - 16;
 
-async fn accepted(server: &Server, client: &str, tokens: u32) -> Stream {
-    match server.stream(client, tokens).await {
-        Ok(stream) => stream,
-        Err(response) => panic!("{client}: {:?}", refusal(response).await),
-    }
-}
-
 async fn refused(server: &Server, client: &str) -> (u16, String) {
-    let Err(response) = server.stream(client, 2).await else { panic!("{client} finds room") };
+    let response = server.complete(client, streamed(2)).await;
+    assert_ne!(response.status(), 200, "{client} finds room");
     assert!((1..=60).contains(&retry_after(&response)), "{response:?}");
     let (status, code, _) = refusal(response).await;
     (status, code)
@@ -33,10 +27,10 @@ async fn a_client_at_its_limit_is_refused_while_another_is_served() {
     let client_limit = (429, "rate_limit_exceeded".to_owned());
     let mut streams = Vec::new();
     for _ in 0..3 {
-        streams.push(accepted(&server, "alice", LONG).await);
+        streams.push(server.stream("alice", LONG).await);
     }
     assert_eq!(refused(&server, "alice").await, client_limit);
-    let other = accepted(&server, "bob", 3).await;
+    let other = server.stream("bob", 3).await;
     // Far fewer steps than would end any of the first three.
     gate.let_through(40);
     assert!(!other.rest().await.is_empty());
@@ -44,7 +38,7 @@ async fn a_client_at_its_limit_is_refused_while_another_is_served() {
 
     // With one more running and two waiting there is no room for anybody.
     for client in ["bob", "carol", "carol"] {
-        streams.push(accepted(&server, client, LONG).await);
+        streams.push(server.stream(client, LONG).await);
     }
     assert_eq!(streams.len(), CONCURRENCY as usize + 2);
     assert_eq!(refused(&server, "dave").await, (503, "queue_full".to_owned()));
@@ -52,5 +46,5 @@ async fn a_client_at_its_limit_is_refused_while_another_is_served() {
     for stream in streams {
         assert!(!stream.rest().await.is_empty(), "what was accepted is answered");
     }
-    assert!(!accepted(&server, "dave", 2).await.rest().await.is_empty(), "there is room again");
+    assert!(!server.stream("dave", 2).await.rest().await.is_empty(), "there is room again");
 }
