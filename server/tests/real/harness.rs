@@ -33,7 +33,6 @@ const MODEL: &str = "tiny";
 pub(crate) struct Server {
     url: String,
     client: Client,
-    engine: EngineHandle,
 }
 
 /// A streamed completion, read piece by piece.
@@ -66,18 +65,12 @@ impl Server {
             held_bytes: || 4096,
             cpu_time: || Duration::ZERO,
         };
-        let service =
-            Arc::new(Service::new(Arc::new(RealEngine::new(engine.clone(), worker)), settings).unwrap());
+        let service = Arc::new(Service::new(Arc::new(RealEngine::new(engine, worker)), settings).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = Client::builder().timeout(DEADLINE).no_proxy().build().unwrap();
         tokio::spawn(serve(listener, service, ConnectionLimits::default(), std::future::pending()));
-        Self { url, client, engine }
-    }
-
-    /// Steps the engine has taken.
-    pub(crate) fn steps(&self) -> u64 {
-        self.engine.stats().steps
+        Self { url, client }
     }
 
     /// A completion of `changes` to a plain one.
@@ -131,18 +124,6 @@ impl Stream {
             }
             let chunk = self.response.chunk().await.unwrap()?;
             self.unread.push_str(std::str::from_utf8(&chunk).unwrap());
-        }
-    }
-
-    /// The next piece that has text.
-    pub(crate) async fn piece(&mut self) -> String {
-        loop {
-            let payload = self.payload().await.unwrap();
-            let event: Value = serde_json::from_str(&payload).unwrap();
-            let text = event["choices"][0]["text"].as_str().unwrap_or_else(|| panic!("{event}"));
-            if !text.is_empty() {
-                return text.to_owned();
-            }
         }
     }
 

@@ -3,6 +3,5 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
 
 mod gate;
-mod grammars;
 mod harness;
 mod limits;
