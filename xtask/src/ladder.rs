@@ -39,7 +39,10 @@ const HEIGHTS: [Height; 11] = [
     Height::new("tidy", "sizes, banned calls, layers, licences", tidy::run).fast(),
     Height::new("lint", "clippy on everything", lint).fast(),
     Height::new("unit", "tests of each crate by itself", unit).fast(),
-    Height { prepare: || need(&["python3"]), ..Height::new("python", "clients in Python", python) },
+    Height {
+        prepare: || need(&["python3"]),
+        ..Height::new("python", "OpenAI's Python client, LiteLLM, schemathesis", python)
+    },
     Height { prepare: || need(&["node", "npm"]), ..Height::new("node", "OpenAI's Node client", node) },
     Height::new("chart", "helm lint and template", chart),
     Height::new("api", "end to end on a real API server", api),
