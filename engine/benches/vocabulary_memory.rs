@@ -6,12 +6,9 @@
 //! made the compiler and compiled a grammar.
 
 #![expect(clippy::print_stdout, reason = "prints its result")]
+#![expect(clippy::cast_possible_truncation, reason = "letters are below 26")]
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, error::Error, fs, path::Path, process::Command};
 
 use serde_json::{Map, Value, json};
 use sparkherd_engine::{GrammarSource, Text, grammar::GrammarCompiler};
@@ -22,30 +19,34 @@ const LETTERS_MAX: [u32; 2] = [7, 13];
 /// More than any vocabulary in use.
 const TOKENS_MAX: u32 = 1 << 20;
 
-fn main() {
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.as_slice() {
         [child, directory, with_grammar] if child == "child" => {
-            println!("{}", resident_bytes_with(Path::new(directory), with_grammar == "1"));
+            println!("{}", resident_bytes_with(Path::new(directory), with_grammar == "1")?);
+            Ok(())
         }
         [] => generated(),
-        directories => directories.iter().for_each(|directory| compare(directory, Path::new(directory))),
+        directories => directories.iter().try_for_each(|directory| compare(directory, Path::new(directory))),
     }
 }
 
-fn generated() {
-    let directory = tempfile::tempdir().expect("a place for files");
+fn generated() -> Result<()> {
+    let directory = tempfile::tempdir()?;
     for tokens in VOCABULARIES {
         for letters_max in LETTERS_MAX {
-            fs::write(directory.path().join("tokenizer.json"), tokenizer(tokens, letters_max)).expect("room");
-            compare(&format!("of 1 to {letters_max} letters"), directory.path());
+            fs::write(directory.path().join("tokenizer.json"), tokenizer(tokens, letters_max))?;
+            compare(&format!("of 1 to {letters_max} letters"), directory.path())?;
         }
     }
+    Ok(())
 }
 
-fn compare(name: &str, directory: &Path) {
-    let tokens = vocab_size(&read(directory));
-    let [without, with] = ["0", "1"].map(|with_grammar| child(directory, with_grammar));
+fn compare(name: &str, directory: &Path) -> Result<()> {
+    let tokens = vocab_size(&Text::load(directory)?);
+    let (without, with) = (child(directory, "0")?, child(directory, "1")?);
     let bytes = with.saturating_sub(without);
     println!(
         "{name}: {tokens} tokens, tokenizer {:.1} MiB, grammar compiler {:.1} MiB, {} bytes per token",
@@ -53,40 +54,32 @@ fn compare(name: &str, directory: &Path) {
         bytes as f64 / 1_048_576.0,
         bytes / u64::from(tokens),
     );
-}
-
-fn read(directory: &Path) -> Text {
-    Text::load(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+    Ok(())
 }
 
 fn vocab_size(text: &Text) -> u32 {
     (0..TOKENS_MAX).rev().find(|token| text.token_bytes(*token).is_some()).map_or(0, |last| last + 1)
 }
 
-fn child(directory: &Path, with_grammar: &str) -> u64 {
-    let program: PathBuf = env::current_exe().expect("this program has a path");
-    let output = Command::new(program).arg("child").arg(directory).arg(with_grammar).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let text = text.expect("this program runs again");
-    text.trim().parse().unwrap_or_else(|error| panic!("{error}: {text}"))
+fn child(directory: &Path, with_grammar: &str) -> Result<u64> {
+    let output = Command::new(env::current_exe()?).arg("child").arg(directory).arg(with_grammar).output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-fn resident_bytes_with(directory: &Path, with_grammar: bool) -> u64 {
-    let text = read(directory);
-    let grammar = with_grammar.then(|| {
-        let compiler = GrammarCompiler::new(&text, vocab_size(&text)).expect("the vocabulary is whole");
-        let grammar = compiler.compile(&GrammarSource::JsonObject).expect("the grammar is usual");
-        (compiler, grammar)
-    });
+fn resident_bytes_with(directory: &Path, with_grammar: bool) -> Result<u64> {
+    let text = Text::load(directory)?;
+    let compiler = with_grammar.then(|| GrammarCompiler::new(&text, vocab_size(&text))).transpose()?;
+    let grammar =
+        compiler.as_ref().map(|compiler| compiler.compile(&GrammarSource::JsonObject)).transpose()?;
     let resident = resident_bytes();
-    drop((text, grammar));
+    drop((grammar, compiler, text));
     resident
 }
 
-fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+fn resident_bytes() -> Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
 }
 
 /// Byte-level BPE without merges: all letters, then seeded words, half of them behind a blank.
@@ -103,8 +96,7 @@ fn tokenizer(tokens: u32, letters_max: u32) -> String {
     };
     while vocab.len() < tokens as usize {
         let blank = ["", "\u{120}"][random(2) as usize];
-        let word: String =
-            (0..1 + random(letters_max)).map(|_| char::from(b'a' + random(26) as u8)).collect();
+        let word: String = (0..=random(letters_max)).map(|_| char::from(b'a' + random(26) as u8)).collect();
         let token = vocab.len();
         vocab.entry(format!("{blank}{word}")).or_insert_with(|| json!(token));
     }

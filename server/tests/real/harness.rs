@@ -54,8 +54,8 @@ impl Server {
     }
 
     async fn serve(engine: EngineHandle, worker: JoinHandle<()>) -> Self {
-        let hash = |key: &&str| Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
-        let access = Access { anonymous: false, key_hashes: CLIENTS.iter().map(hash).collect() };
+        let key_hashes = CLIENTS.iter().map(|key| hex(&Sha256::digest(key))).collect();
+        let access = Access { anonymous: false, key_hashes };
         let settings = ServiceSettings {
             audience: Audience::new(&access, vec![MODEL.to_owned()]).unwrap(),
             incarnation: "test-1".to_owned(),
@@ -84,9 +84,7 @@ impl Server {
     /// A stream of exactly so many tokens, for which there has to be room.
     pub(crate) async fn stream(&self, client: &str, tokens: u32) -> Stream {
         let response = self.complete(client, streamed(tokens)).await;
-        if response.status() != 200 {
-            panic!("{client}: {:?}", refusal(response).await);
-        }
+        assert_eq!(response.status(), 200, "{client}");
         Stream { response, unread: String::new() }
     }
 }
@@ -119,7 +117,7 @@ impl Stream {
         loop {
             if let Some((event, rest)) = self.unread.split_once("\n\n") {
                 let payload = event.strip_prefix("data: ").unwrap().to_owned();
-                self.unread = rest.to_owned();
+                self.unread = rest.to_string();
                 return Some(payload);
             }
             let chunk = self.response.chunk().await.unwrap()?;
@@ -152,4 +150,8 @@ pub(crate) async fn refusal(response: Response) -> (u16, String, String) {
         body["error"][field].as_str().unwrap_or_else(|| panic!("no {field} in {body}")).to_owned()
     };
     (status, text("code"), text("message"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
