@@ -80,8 +80,11 @@ fn a_batch_request_waits_for_interactive_ones() {
         open.send(()).unwrap();
     }
     assert!(read(running).end.is_ok() && read(interactive).end.is_ok());
-    assert!(batch.events.try_recv().is_err(), "batch has begun");
+    // Its first step may have been chosen since, and stands at the gate.
+    if let Ok(event) = batch.events.try_recv() {
+        assert!(matches!(event, GenerationEvent::Started(_)), "{event:?}");
+        assert!(batch.events.try_recv().is_err(), "batch went first");
+    }
     drop(open);
-    assert!(matches!(batch.events.blocking_recv(), Some(GenerationEvent::Started(_))));
     assert!(read(batch).end.is_ok());
 }

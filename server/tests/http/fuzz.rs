@@ -51,10 +51,10 @@ fn good_bodies() -> [(&'static str, Value); 5] {
     ]
 }
 
-/// Something that is likely to be wrong wherever it stands.
+/// Something that is wrong in most places, and right in some.
 fn odd_value(random: &mut Random) -> String {
     let deep = 1 + random.below(300);
-    match random.below(19) {
+    match random.below(23) {
         0 => "null".to_owned(),
         1 => "-1".to_owned(),
         2 => "1e999".to_owned(),
@@ -74,7 +74,11 @@ fn odd_value(random: &mut Random) -> String {
         // On both sides of what a body may have for a context this small.
         16 => format!("\"{}\"", "y".repeat(60_000 + random.below(12_000))),
         17 => format!("[{}1]", "1,".repeat(random.below(5000))),
-        _ => "0.0000000000000000000000000001".to_owned(),
+        18 => "0.0000000000000000000000000001".to_owned(),
+        19 => "1".to_owned(),
+        20 => "0.5".to_owned(),
+        21 => "\"x\"".to_owned(),
+        _ => "false".to_owned(),
     }
 }
 
