@@ -42,7 +42,8 @@ pub enum ApiError {
     GrammarFailed { detail: String },
     #[error("no API key: send it as 'Authorization: Bearer KEY'")]
     MissingKey,
-    #[error("API key is not valid here")]
+    // Proxies tell a wrong key from a wrong request by the words of OpenAI's own message.
+    #[error("Incorrect API key provided: it is not valid here")]
     WrongKey,
     #[error("nothing at this path: see /openapi.json")]
     UnknownPath,
