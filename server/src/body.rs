@@ -68,12 +68,24 @@ const fn permits(bytes: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Body {
     bytes: Vec<u8>,
-    _share: OwnedSemaphorePermit,
+    /// Of these bytes; given back when the body is.
+    share: OwnedSemaphorePermit,
 }
 
 impl Body {
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Forgets the bytes, once what is in them has become tokens: whoever waits for the answer holds nobody else's body up.
+    pub(crate) fn release(&mut self) {
+        self.bytes = Vec::new();
+        drop(self.share.split(self.share.num_permits()));
+    }
+
+    /// A body that did not say its length took a share for the longest.
+    fn give_back_what_did_not_come(&mut self) {
+        drop(self.share.split(self.share.num_permits().saturating_sub(permits(self.bytes.len()))));
     }
 }
 
@@ -110,7 +122,9 @@ async fn read(
         }
         bytes.put(chunk);
     }
-    Ok(Body { bytes, _share: share })
+    let mut body = Body { bytes, share };
+    body.give_back_what_did_not_come();
+    Ok(body)
 }
 
 /// Reads and forgets the rest of a body of which `body_bytes` have been read; returns its length, or where it gave up.
@@ -154,11 +168,24 @@ mod tests {
         let (headers, budget) = (HeaderMap::new(), budget(Duration::from_millis(10)));
         let mut held = Vec::new();
         for _ in 0..BODIES_MAX {
-            held.push(read_body(&headers, empty::<Chunk>(), &budget).await.unwrap());
+            let whole = vec![b' '; budget.body_bytes_max];
+            held.push(read_body(&headers, iter([Chunk::Ok(whole.into())]), &budget).await.unwrap());
         }
         let given_up = read_body(&headers, empty::<Chunk>(), &budget).await.unwrap_err();
         assert_eq!(given_up, ApiError::BodyTimeout { seconds: 0 });
         held.pop();
         assert!(read_body(&headers, empty::<Chunk>(), &budget).await.unwrap().bytes().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_share_is_of_the_bytes_that_came_and_ends_with_them() {
+        let (headers, budget) = (HeaderMap::new(), budget(READ_TIMEOUT));
+        let all = budget.permits.available_permits();
+        let small = iter([Chunk::Ok(Bytes::from_static(b"{}"))]);
+        let mut body = read_body(&headers, small, &budget).await.unwrap();
+        assert_eq!(budget.permits.available_permits(), all - permits(2));
+        body.release();
+        assert_eq!(budget.permits.available_permits(), all);
+        assert!(body.bytes().is_empty());
     }
 }

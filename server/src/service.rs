@@ -18,8 +18,9 @@ use crate::phase::Lifecycle;
 /// Prompts tokenised at once: it takes some 200 bytes a token, which the footprint has once, and megabytes a second, which
 /// is fast beside generating.
 const TOKENISING_MAX: usize = 1;
-/// Grammars compiled at once; one may take seconds, and the others wait without a thread each.
-const COMPILING_MAX: usize = 4;
+/// Grammars compiled at once, as many as the engine compiles: one may take seconds, and the others wait without a thread each,
+/// so that there is always one for tokenising.
+const COMPILING_MAX: usize = 2;
 
 /// What a [`Service`] is told at start.
 #[derive(Debug)]
@@ -48,8 +49,8 @@ pub struct Service {
     metrics: Metrics,
     body_budget: BodyBudget,
     clients: ClientHasher,
-    tokenising: Semaphore,
-    compiling: Semaphore,
+    tokenising: Arc<Semaphore>,
+    compiling: Arc<Semaphore>,
     seed: u64,
     id_base: String,
     requests: AtomicU64,
@@ -72,8 +73,8 @@ impl Service {
             body_budget: BodyBudget::new(engine.info().context),
             clients: ClientHasher::new(seed, &incarnation),
             engine,
-            tokenising: Semaphore::new(TOKENISING_MAX),
-            compiling: Semaphore::new(COMPILING_MAX),
+            tokenising: Arc::new(Semaphore::new(TOKENISING_MAX)),
+            compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
             requests: AtomicU64::new(0),
@@ -160,8 +161,7 @@ impl Service {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let _permit = self.tokenising.acquire().await.ok()?;
-        tokio::task::spawn_blocking(work).await.ok()
+        run_blocking(&self.tokenising, work).await
     }
 
     /// The same for grammars, so that a slow one delays no prompt.
@@ -169,11 +169,48 @@ impl Service {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let _permit = self.compiling.acquire().await.ok()?;
-        tokio::task::spawn_blocking(work).await.ok()
+        run_blocking(&self.compiling, work).await
     }
+}
+
+/// The permit goes with the work, which goes on when whoever waits for it is gone: clients that ask and leave cannot pile
+/// work up.
+async fn run_blocking<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
+    tokio::task::spawn_blocking(work).await.ok()
 }
 
 fn digest_u64(bytes: &[u8]) -> u64 {
     Sha256::digest(bytes).iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use futures::poll;
+    use tokio::sync::Semaphore;
+
+    use super::run_blocking;
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_keeps_its_permit_to_its_end() {
+        let permits = Arc::new(Semaphore::new(1));
+        let (end, until) = mpsc::channel::<()>();
+        let mut asked = Box::pin(run_blocking(&permits, move || until.recv()));
+        assert!(poll!(&mut asked).is_pending(), "begun");
+        drop(asked);
+        assert_eq!(permits.available_permits(), 0);
+        let mut next = Box::pin(run_blocking(&permits, || 7));
+        assert!(poll!(&mut next).is_pending(), "not begun");
+        end.send(()).unwrap();
+        assert_eq!(next.await, Some(7));
+    }
 }

@@ -11,6 +11,8 @@ const PENALTY_MAX: f32 = 2.0;
 
 /// Twice the logit's distance from zero: models repeat nothing at 1.3 already, not even the words they need.
 const REPETITION_PENALTY_MAX: f32 = 2.0;
+/// A logit divided by it stays a number: logits are below 10³⁶ by far.
+const REPETITION_PENALTY_MIN: f32 = 0.01;
 
 /// OpenAI's bound, either way: it bans a token or leaves no other.
 const LOGIT_BIAS_MAX: f32 = 100.0;
@@ -80,8 +82,8 @@ impl Sampling {
         if !(0.0..=1.0).contains(min_p) {
             return Err(out_of_range("min_p", min_p, "between 0 and 1"));
         }
-        if !(*repetition_penalty > 0.0 && *repetition_penalty <= REPETITION_PENALTY_MAX) {
-            return Err(out_of_range("repetition_penalty", repetition_penalty, "above 0 and at most 2"));
+        if !(REPETITION_PENALTY_MIN..=REPETITION_PENALTY_MAX).contains(repetition_penalty) {
+            return Err(out_of_range("repetition_penalty", repetition_penalty, "between 0.01 and 2"));
         }
         let additive = [("presence_penalty", presence_penalty), ("frequency_penalty", frequency_penalty)];
         for (name, penalty) in additive {

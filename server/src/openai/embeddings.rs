@@ -116,7 +116,7 @@ impl EmbeddingAsk {
 pub(crate) async fn embed<C: Buf>(
     incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    let visit = Visit::enter(incoming).await?;
+    let mut visit = Visit::enter(incoming).await?;
     let ask = EmbeddingAsk::parse(visit.body.bytes())?;
     let EmbeddingAsk { model, inputs, encoding, pooling, caller, ignored } = ask;
     visit.check_model(&model)?;
@@ -132,6 +132,7 @@ pub(crate) async fn embed<C: Buf>(
     };
     let tokens = visit.service.blocking(encode).await.ok_or(ApiError::EngineFailed)?;
     let tokens = tokens.map_err(|error| bad_prompt(&visit.service, "input", &error))?;
+    visit.body.release();
     let requests = tokens.into_iter().map(|prompt_tokens| {
         let place = first.pop().map_or_else(
             || visit.reserve(&caller, 1).map(|mut places| places.pop()),

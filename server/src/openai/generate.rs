@@ -24,7 +24,7 @@ use super::wire::{Common, EventWriter, Members};
 pub(crate) async fn generate<E: Endpoint, C: Buf>(
     incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    let visit = Visit::enter(incoming).await?;
+    let mut visit = Visit::enter(incoming).await?;
     let Ask { parameters, prompt, logprobs, echo, ignored } = E::parse(visit.body.bytes())?;
     visit.check_model(&parameters.model)?;
     check_tokens(&parameters, &visit.service.engine().info())?;
@@ -36,11 +36,11 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     // Before anything is tokenised: what there is no room for costs nothing.
     let places = visit.reserve(&parameters.caller, prompts.saturating_mul(choices_each))?;
     let prepared = prepare::<E>(&visit.service, prompt, echo, parameters.structure.clone()).await?;
+    visit.body.release();
     // All prompts of a request have the same form.
     let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
     let grammar = compile(&visit.service, structure).await?;
-    let Visit { service, active, arrived, body, .. } = visit;
-    drop(body);
+    let Visit { service, active, arrived, .. } = visit;
     let id = service.next_id(E::ID_PREFIX);
     let members = Members::new(&Common {
         id: &id,

@@ -90,6 +90,7 @@ async fn wrong_values_name_their_parameter() {
             (json!({"n": 9}), "n"),
             (json!({"min_p": 1.5}), "min_p"),
             (json!({"repetition_penalty": 0}), "repetition_penalty"),
+            (json!({"repetition_penalty": 1e-39}), "repetition_penalty"),
             (json!({"repetition_penalty": 2.5}), "repetition_penalty"),
             (json!({"presence_penalty": -2.5}), "presence_penalty"),
             (json!({"frequency_penalty": 2.5}), "frequency_penalty"),

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use sparkherd_engine::Sampling;
 
@@ -9,8 +10,8 @@ use super::super::fields::Fields;
 const TEMPERATURE_MAX: f32 = 2.0;
 /// OpenAI's range of `presence_penalty` and `frequency_penalty`, on both sides of 0.
 const PENALTY_MAX: f32 = 2.0;
-/// vLLM has no bound; above this only tokens not yet seen are left.
-const REPETITION_PENALTY_MAX: f32 = 2.0;
+/// vLLM has no bounds; above these only tokens not yet seen are left, and below them a logit might be no number any more.
+const REPETITION_PENALTIES: RangeInclusive<f32> = 0.01..=2.0;
 /// OpenAI's range, on both sides of 0: a ban or a command.
 const LOGIT_BIAS_MAX: f32 = 100.0;
 /// Far more than a ban list of words needs; each costs time at every token.
@@ -20,10 +21,10 @@ pub(super) fn take_sampling(fields: &mut Fields<'_>) -> Result<Sampling, ApiErro
     let penalties = -PENALTY_MAX..=PENALTY_MAX;
     Ok(Sampling {
         temperature: fields.take_number("temperature", 0.0..=TEMPERATURE_MAX)?.unwrap_or(1.0),
-        top_p: take_above_zero(fields, "top_p", 1.0)?,
+        top_p: take_top_p(fields)?,
         top_k: take_top_k(fields)?,
         min_p: fields.take_number("min_p", 0.0..=1.0)?.unwrap_or(0.0),
-        repetition_penalty: take_above_zero(fields, "repetition_penalty", REPETITION_PENALTY_MAX)?,
+        repetition_penalty: fields.take_number("repetition_penalty", REPETITION_PENALTIES)?.unwrap_or(1.0),
         presence_penalty: fields.take_number("presence_penalty", penalties.clone())?.unwrap_or(0.0),
         frequency_penalty: fields.take_number("frequency_penalty", penalties)?.unwrap_or(0.0),
         logit_bias: take_logit_bias(fields)?,
@@ -31,14 +32,9 @@ pub(super) fn take_sampling(fields: &mut Fields<'_>) -> Result<Sampling, ApiErro
     })
 }
 
-/// A number of which 1 means "off".
-fn take_above_zero(fields: &mut Fields<'_>, name: &str, most: f32) -> Result<f32, ApiError> {
-    let value = fields.take_number(name, 0.0..=most)?.unwrap_or(1.0);
-    if value > 0.0 {
-        Ok(value)
-    } else {
-        Err(fields.invalid(name, format!("a number above 0 and at most {most}")))
-    }
+fn take_top_p(fields: &mut Fields<'_>) -> Result<f32, ApiError> {
+    let value = fields.take_number("top_p", 0.0..=1.0)?.unwrap_or(1.0);
+    if value > 0.0 { Ok(value) } else { Err(fields.invalid("top_p", "a number above 0 and at most 1")) }
 }
 
 fn take_top_k(fields: &mut Fields<'_>) -> Result<u32, ApiError> {
