@@ -26,19 +26,31 @@ pub(crate) fn write(directory: &Path) {
     write_weights(&directory.join("model.safetensors"));
 }
 
-/// One token a byte, in the alphabet of byte-level BPE: printable bytes are themselves, the others follow U+0100.
+/// A token a byte, in the alphabet of byte-level BPE: printable bytes are themselves, the others follow U+0100. Then words that
+/// each are another token and a letter, as many as the vocabulary has room for.
 fn tokenizer() -> Value {
     let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let others = (0..256).filter(|byte| !printable(byte)).zip(256..);
     let letters = (0..256).filter(printable).map(|byte| (byte, byte)).chain(others);
-    let vocabulary: Map<String, Value> =
+    let mut vocabulary: Map<String, Value> =
         letters.map(|(byte, letter)| (char::from_u32(letter).unwrap().to_string(), json!(byte))).collect();
+    let mut words: Vec<String> = (b'a'..=b'z').map(|letter| char::from(letter).to_string()).collect();
+    let mut merges = Vec::new();
+    while (vocabulary.len() as u64) < VOCABULARY {
+        // Five of 26 letters behind each word, other ones behind the next.
+        let parent = words[merges.len() / 5].clone();
+        let letter = char::from(b'a' + (merges.len() * 5 % 26) as u8);
+        let word = format!("{parent}{letter}");
+        vocabulary.insert(word.clone(), json!(vocabulary.len()));
+        merges.push(json!([parent, letter]));
+        words.push(word);
+    }
     let byte_level =
         json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges},
     })
 }
 

@@ -144,7 +144,10 @@ pub(crate) fn all() -> Vec<Case> {
     }
     for dtype in [KvDtype::F32, KvDtype::Bf16] {
         for (query_heads, kv_heads, head_dim) in [(1, 1, 64), (4, 2, 6), (9, 3, 20), (40, 1, 16)] {
-            cases.push(attention(dtype, query_heads, kv_heads, head_dim));
+            // Within one fold of the running softmax, and across two ends of one.
+            for tokens in [[21, 19], [50, 95]] {
+                cases.push(attention(dtype, [query_heads, kv_heads, head_dim], tokens));
+            }
         }
     }
     cases
@@ -273,38 +276,53 @@ fn rope(heads: usize, head_dim: usize) -> Case {
     )
 }
 
-/// Two sequences, one that goes on after 21 stored tokens with 19 more, one that begins with 3; in scattered blocks, in
-/// the second of two layers.
-fn attention(dtype: KvDtype, query_heads: usize, kv_heads: usize, head_dim: usize) -> Case {
+/// Two sequences, one that goes on after `earlier` stored tokens with `rows` more, one that begins with 3; in scattered
+/// blocks, in the second of two layers.
+fn attention(
+    dtype: KvDtype,
+    [query_heads, kv_heads, head_dim]: [usize; 3],
+    [earlier, rows]: [usize; 2],
+) -> Case {
     let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
+    let (tokens, all_rows) = (earlier + rows, rows + 3);
+    // One more for the second sequence, and three that nobody has: 7 and 14, which have no divisor in common with 5.
+    let blocks = tokens.div_ceil(16) + 4;
+    let block = move |index: usize| (5 * index + 6) % blocks;
     let mut case = case(
-        format!("kv_write, attention {dtype:?} {query_heads}/{kv_heads} × {head_dim}"),
+        format!(
+            "kv_write, attention {dtype:?} {query_heads}/{kv_heads} × {head_dim}, {earlier} + {rows} tokens"
+        ),
         vec![],
-        vec![(22, width), (22, kv_width), (22, kv_width), (21, kv_width), (21, kv_width), (22, width)],
+        vec![
+            (all_rows, width),
+            (all_rows, kv_width),
+            (all_rows, kv_width),
+            (earlier, kv_width),
+            (earlier, kv_width),
+            (all_rows, width),
+        ],
         move |backend, _, at| {
-            let blocks = [[6, 1, 4], [2, 0, 0]];
-            let slot = |sequence: usize, position: usize| {
-                blocks[sequence][position / 16] * 16 + (position % 16) as u32
-            };
-            let earlier: Vec<u32> = (0..21).map(|position| slot(0, position)).collect();
-            let now: Vec<u32> =
-                (21..40).map(|position| slot(0, position)).chain((0..3).map(|p| slot(1, p))).collect();
-            backend.kv_write(KvWrite { layer: 1, keys: at[3], values: at[4], slots: &earlier })?;
+            let table: Vec<u32> = (0..=tokens.div_ceil(16)).map(|index| block(index) as u32).collect();
+            let slot = |position: usize| table[position / 16] * 16 + (position % 16) as u32;
+            let second = table.len() - 1;
+            let before: Vec<u32> = (0..earlier).map(slot).collect();
+            let now: Vec<u32> = (earlier..tokens).chain(16 * second..16 * second + 3).map(slot).collect();
+            backend.kv_write(KvWrite { layer: 1, keys: at[3], values: at[4], slots: &before })?;
             backend.kv_write(KvWrite { layer: 1, keys: at[1], values: at[2], slots: &now })?;
             backend.attention(Attention {
                 layer: 1,
                 queries: at[0],
                 scale: 3.0 / (head_dim as f32).sqrt(),
                 sequences: &[
-                    SequenceRows { first_row: 0, rows: 19, position: 21, first_block: 0 },
-                    SequenceRows { first_row: 19, rows: 3, position: 0, first_block: 3 },
+                    SequenceRows { first_row: 0, rows, position: earlier, first_block: 0 },
+                    SequenceRows { first_row: rows, rows: 3, position: 0, first_block: second },
                 ],
-                block_tables: &[6, 1, 4, 2],
+                block_tables: &table,
                 out: at[5],
             })?;
             Ok(vec![at[5]])
         },
     );
-    case.kv = KvShape { layers: 2, blocks: 7, kv_heads, head_dim, dtype };
+    case.kv = KvShape { layers: 2, blocks, kv_heads, head_dim, dtype };
     case
 }
