@@ -34,12 +34,13 @@ fn tokenizer() -> Value {
     let letters = (0..256).filter(printable).map(|byte| (byte, byte)).chain(others);
     let mut vocabulary: Map<String, Value> =
         letters.map(|(byte, letter)| (char::from_u32(letter).unwrap().to_string(), json!(byte))).collect();
-    let mut words: Vec<String> = (b'a'..=b'z').map(|letter| char::from(letter).to_string()).collect();
+    let alphabet: Vec<char> = ('a'..='z').collect();
+    let mut words: Vec<String> = alphabet.iter().map(char::to_string).collect();
     let mut merges = Vec::new();
     while (vocabulary.len() as u64) < VOCABULARY {
         // Five of 26 letters behind each word, other ones behind the next.
         let parent = words[merges.len() / 5].clone();
-        let letter = char::from(b'a' + (merges.len() * 5 % 26) as u8);
+        let letter = alphabet[merges.len() * 5 % alphabet.len()];
         let word = format!("{parent}{letter}");
         vocabulary.insert(word.clone(), json!(vocabulary.len()));
         merges.push(json!([parent, letter]));
