@@ -192,6 +192,7 @@ impl EndRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EngineLimits;
 
     const LIMITS: QueueLimits =
         QueueLimits { requests: 6, prompt_tokens: 1_000, client_requests: 4, client_prompt_tokens: 500 };
@@ -236,6 +237,25 @@ mod tests {
         (0..4).for_each(|_| admission.end(TWO, now));
         assert_eq!((admission.accepted(), admission.prompt_tokens()), (0, 0));
         assert!(admission.clients.is_empty());
+    }
+
+    #[test]
+    fn one_client_can_take_no_other_ones_room() {
+        let (context, now) = (128, Duration::ZERO);
+        for tokens in [1, u64::from(context)] {
+            let mut admission = Admission::new(EngineLimits::new(context, 8, 10).queue, 1);
+            let taken = (0..10_000).take_while(|_| {
+                let place = admission.reserve(ONE, now);
+                place.and_then(|()| admission.add_prompt(ONE, tokens, now)).is_ok()
+            });
+            assert!(taken.count() >= 16, "a lone client has room for some");
+            assert!(matches!(
+                admission.reserve(ONE, now),
+                Err(SubmitError::ClientLimit { .. } | SubmitError::ClientTokenLimit { .. })
+            ));
+            admission.reserve(TWO, now).unwrap();
+            admission.add_prompt(TWO, u64::from(context), now).unwrap();
+        }
     }
 
     #[test]

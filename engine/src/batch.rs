@@ -140,4 +140,6 @@ pub trait ForwardPass: Send {
     fn sequences_max(&self) -> usize;
     /// Most rows of logits one batch may want, over all its sequences; at least `sequences_max`.
     fn logit_rows_max(&self) -> usize;
+    /// Whether any may be wanted: a checkpoint without an output head gives hidden states only.
+    fn has_logits(&self) -> bool;
 }

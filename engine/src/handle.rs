@@ -32,6 +32,8 @@ pub struct ModelInfo {
     pub context: u32,
     pub vocab_size: u32,
     pub has_chat_template: bool,
+    /// Whether it has an output head. One without turns texts into vectors and generates none.
+    pub generates: bool,
 }
 
 #[derive(Debug, Error)]
@@ -86,7 +88,7 @@ impl Engine {
         }
         let grammars = Arc::new(GrammarCompiler::new(&text, limits.vocab_size)?);
         let masks = MaskThreads::start()?;
-        let shared = Arc::new(Shared::new(text, limits, sequences_max, clock));
+        let shared = Arc::new(Shared::new(text, limits, sequences_max, forward.has_logits(), clock));
         let (inbox, messages): (Sender<Message>, Receiver<Message>) = channel();
         let worker = Worker::new(forward, Arc::clone(&shared), messages, masks);
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || worker.run())?;
@@ -114,7 +116,7 @@ impl EngineHandle {
     /// Counts a place for one request, before it is tokenised: that there is no room, that the client has its share, or
     /// that the engine drains is said here.
     pub fn reserve(&self, caller: &Caller) -> Result<Reservation, SubmitError> {
-        let place = Shared::take_place(&self.shared, caller.client)?;
+        let place = Shared::take_place(&self.shared, caller.account)?;
         Ok(Reservation { place, accepted: self.shared.now(), caller: *caller, inbox: self.inbox.clone() })
     }
 

@@ -2,12 +2,15 @@ use std::time::Duration;
 
 use crate::admission::QueueLimits;
 
-/// Requests that may wait beside those that run. At a few seconds an answer and 16 at a time, the last of them waits about
+/// Requests of one account that may run or wait. At a few seconds an answer and 16 at a time, the last of them waits about
 /// a minute, which is as long as clients do.
 const QUEUE_REQUESTS: u32 = 256;
 
-/// Prompt tokens that may wait, in full contexts: as many long conversations as a batch usually holds.
+/// Prompt tokens of one account that may wait, in full contexts: as many long conversations as a batch usually holds.
 const QUEUE_CONTEXTS: u64 = 16;
+
+/// The queue holds as much as so many accounts may have: whatever one does, another finds room.
+const QUEUE_ACCOUNTS: u32 = 2;
 
 /// What the engine was loaded for, and what it takes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,14 +65,14 @@ impl Default for Timeouts {
 }
 
 impl EngineLimits {
-    /// Sizes as given, and the usual queue: one client may fill it, as long as it is alone.
+    /// Sizes as given, and the usual queue and time-outs.
     pub fn new(context: u32, kv_blocks: u32, vocab_size: u32) -> Self {
-        let prompt_tokens = u64::from(context) * QUEUE_CONTEXTS;
+        let client_prompt_tokens = u64::from(context) * QUEUE_CONTEXTS;
         let queue = QueueLimits {
-            requests: QUEUE_REQUESTS,
-            prompt_tokens,
+            requests: QUEUE_REQUESTS * QUEUE_ACCOUNTS,
+            prompt_tokens: client_prompt_tokens * u64::from(QUEUE_ACCOUNTS),
             client_requests: QUEUE_REQUESTS,
-            client_prompt_tokens: prompt_tokens,
+            client_prompt_tokens,
         };
         Self { context, kv_blocks, vocab_size, prefix_cache: true, queue, timeouts: Timeouts::default() }
     }

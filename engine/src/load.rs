@@ -149,6 +149,10 @@ impl ForwardPass for LoadedModel {
     fn logit_rows_max(&self) -> usize {
         self.forward.logit_rows_max()
     }
+
+    fn has_logits(&self) -> bool {
+        self.forward.has_logits()
+    }
 }
 
 /// Loads a model. `progress` is called from this thread, at most once per 4 MiB read and per 64 MiB touched.

@@ -38,7 +38,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Place {
     shared: Arc<Shared>,
-    client: ClientKey,
+    account: ClientKey,
     /// Counted as waiting to be computed.
     prompt_tokens: u64,
 }
@@ -50,7 +50,7 @@ impl Place {
 
     /// Counts the prompt, now that its length is known.
     pub(crate) fn add_prompt(&mut self, tokens: u64) -> Result<(), SubmitError> {
-        self.shared.admission().add_prompt(self.client, tokens, self.shared.now())?;
+        self.shared.admission().add_prompt(self.account, tokens, self.shared.now())?;
         self.prompt_tokens += tokens;
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Place {
     pub(crate) fn remove_prompt(&mut self) {
         let tokens = std::mem::take(&mut self.prompt_tokens);
         if tokens > 0 {
-            self.shared.admission().remove_prompt(self.client, tokens);
+            self.shared.admission().remove_prompt(self.account, tokens);
         }
     }
 
@@ -75,12 +75,18 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.remove_prompt();
-        self.shared.admission().end(self.client, self.shared.now());
+        self.shared.admission().end(self.account, self.shared.now());
     }
 }
 
 impl Shared {
-    pub(crate) fn new(text: Text, limits: EngineLimits, sequences_max: u32, clock: Clock) -> Self {
+    pub(crate) fn new(
+        text: Text,
+        limits: EngineLimits,
+        sequences_max: u32,
+        generates: bool,
+        clock: Clock,
+    ) -> Self {
         let pool_tokens = limits.kv_blocks.saturating_mul(sparkherd_footprint::BLOCK_TOKENS);
         Self {
             info: ModelInfo {
@@ -88,6 +94,7 @@ impl Shared {
                 context: limits.context.min(pool_tokens),
                 vocab_size: limits.vocab_size,
                 has_chat_template: text.has_chat_template(),
+                generates,
             },
             text,
             gauges: Gauges::default(),
@@ -103,15 +110,15 @@ impl Shared {
     }
 
     /// Counts one more accepted request, if there is room for it.
-    pub(crate) fn take_place(shared: &Arc<Self>, client: ClientKey) -> Result<Place, SubmitError> {
+    pub(crate) fn take_place(shared: &Arc<Self>, account: ClientKey) -> Result<Place, SubmitError> {
         if shared.ended.load(SeqCst) {
             return Err(SubmitError::Stopped);
         }
         if shared.draining.load(SeqCst) {
             return Err(SubmitError::Draining);
         }
-        shared.admission().reserve(client, shared.now())?;
-        let place = Place { shared: Arc::clone(shared), client, prompt_tokens: 0 };
+        shared.admission().reserve(account, shared.now())?;
+        let place = Place { shared: Arc::clone(shared), account, prompt_tokens: 0 };
         // Looked at once more after counting: whoever drains sees either our place taken or us turned away.
         if shared.draining.load(SeqCst) {
             return Err(SubmitError::Draining);

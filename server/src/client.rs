@@ -37,7 +37,10 @@ impl ClientHasher {
         Self { salt: salt.finalize().into() }
     }
 
-    /// Under what a request is queued. The first that is known counts: key, Open WebUI's user, `user`, address.
+    /// Under what a request is counted and queued.
+    ///
+    /// Limits count by the key, or by the network it comes from where none is needed: everything else is what a client likes
+    /// to say. Turns are taken by the first that is known: key, Open WebUI's user, `user`, network.
     ///
     /// Prompts are shared in the prefix cache among requests of one key and one `cache_salt` only: how fast an answer begins
     /// would else tell what others have asked.
@@ -45,14 +48,15 @@ impl ClientHasher {
         let Asker { key, headers, peer } = *asker;
         let CallerWishes { user, cache_salt, priority } = wishes;
         let header = USER_HEADERS.iter().find_map(|name| headers.get(*name));
-        let client = if let Some(key) = key {
-            self.hash("key", key)
-        } else if let Some(user) = header {
-            self.hash("header", user.as_bytes())
-        } else if let Some(user) = user {
-            self.hash("user", user.as_bytes())
-        } else {
-            peer.map_or(0, |Peer(address)| self.hash("peer", address.to_string().as_bytes()))
+        let account = match (key, peer) {
+            (Some(key), _) => self.hash("key", key),
+            (None, Some(Peer(address))) => self.hash("network", &network(address)),
+            (None, None) => 0,
+        };
+        let client = match (key, header, user) {
+            (None, Some(user), _) => self.hash("header", user.as_bytes()),
+            (None, None, Some(user)) => self.hash("user", user.as_bytes()),
+            (Some(_), _, _) | (None, None, None) => account,
         };
         let tenant = key.map_or(0, |key| self.hash("tenant", key));
         let salt = cache_salt.as_ref().map_or(0, |salt| self.hash("salt", salt.as_bytes()));
@@ -61,7 +65,8 @@ impl ClientHasher {
         } else {
             self.hash("both", &[tenant.to_le_bytes(), salt.to_le_bytes()].concat())
         };
-        Caller { client: ClientKey(client), priority: *priority, cache_salt }
+        let (account, client) = (ClientKey(account), ClientKey(client));
+        Caller { account, client, priority: *priority, cache_salt }
     }
 
     fn hash(&self, kind: &str, name: &[u8]) -> u64 {
@@ -71,9 +76,18 @@ impl ClientHasher {
     }
 }
 
+/// What one household or machine has of the address: 64 bits of IPv6, as whoever has one such address has all the others.
+fn network(address: IpAddr) -> [u8; 8] {
+    let bits = match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
+    };
+    bits.to_be_bytes()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -107,12 +121,38 @@ mod tests {
         );
         assert_ne!(key.client, caller(Some(&other), Some("a"), Some("b"), 1, None).client);
         let header = caller(None, Some("a"), Some("b"), 1, None);
-        assert_eq!(header, caller(None, Some("a"), Some("y"), 2, None));
+        assert_eq!(header.client, caller(None, Some("a"), Some("y"), 2, None).client);
         assert_ne!(header.client, caller(None, None, Some("a"), 1, None).client, "a user is no header");
         let user = caller(None, None, Some("b"), 1, None);
-        assert_eq!(user, caller(None, None, Some("b"), 2, None));
+        assert_eq!(user.client, caller(None, None, Some("b"), 2, None).client);
         assert_ne!(user.client, caller(None, None, None, 1, None).client);
         assert_ne!(caller(None, None, None, 1, None).client, caller(None, None, None, 2, None).client);
+    }
+
+    #[test]
+    fn no_name_that_a_client_chooses_is_another_account() {
+        let key = Some(&[1; 32]);
+        let accounts = |key| {
+            [caller(key, None, None, 1, None), caller(key, Some("a"), None, 1, None)]
+                .into_iter()
+                .chain(["b", "c"].map(|user| caller(key, None, Some(user), 1, Some(user))))
+                .map(|caller| caller.account)
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!((accounts(key).len(), accounts(None).len()), (1, 1));
+        assert_eq!(caller(key, None, None, 1, None).account, caller(key, None, None, 2, None).account);
+        assert_ne!(caller(None, None, None, 1, None).account, caller(None, None, None, 2, None).account);
+    }
+
+    #[test]
+    fn a_network_is_an_address_of_ipv4_and_64_bits_of_ipv6() {
+        let v6 = |segments: [u16; 8]| network(Ipv6Addr::from(segments).into());
+        let one = v6([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1]);
+        assert_eq!(one, v6([0x2001, 0xdb8, 0, 1, 9, 9, 9, 9]));
+        assert_ne!(one, v6([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]));
+        let v4 = Ipv4Addr::new(192, 0, 2, 7);
+        assert_eq!(network(v4.into()), network(v4.to_ipv6_mapped().into()));
+        assert_ne!(network(v4.into()), network(Ipv4Addr::new(192, 0, 2, 8).into()));
     }
 
     #[test]

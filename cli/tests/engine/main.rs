@@ -6,6 +6,7 @@ mod bench_serve;
 mod checkpoint;
 mod child;
 mod clients;
+mod embedding;
 mod harness;
 mod memory;
 mod soak;

@@ -205,4 +205,8 @@ impl<B: Backend> ForwardPass for Decoder<B> {
     fn logit_rows_max(&self) -> usize {
         self.limits.logit_rows
     }
+
+    fn has_logits(&self) -> bool {
+        self.head.is_some()
+    }
 }

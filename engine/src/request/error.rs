@@ -5,6 +5,8 @@ use thiserror::Error;
 /// Why a request is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SubmitError {
+    #[error("model has no output head: it makes vectors of texts and generates none")]
+    NoOutputHead,
     #[error("prompt is empty")]
     EmptyPrompt,
     #[error("prompt of {prompt_tokens} tokens leaves no room for an answer in the context of {context}")]

@@ -47,6 +47,9 @@ impl GenerationRequest {
     pub(crate) fn validate(self, info: &ModelInfo, random_seed: u64) -> Result<ValidRequest, SubmitError> {
         let Self { prompt_tokens: prompt, max_tokens, sampling, ends, logprobs, grammar, special_tokens } =
             self;
+        if !info.generates {
+            return Err(SubmitError::NoOutputHead);
+        }
         if prompt.is_empty() {
             return Err(SubmitError::EmptyPrompt);
         }

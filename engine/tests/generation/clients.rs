@@ -14,7 +14,7 @@ use crate::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn client(key: u64) -> Caller {
-    Caller { client: ClientKey(key), ..Caller::default() }
+    Caller { account: ClientKey(key), client: ClientKey(key), ..Caller::default() }
 }
 
 fn start(queue: impl FnOnce(QueueLimits) -> QueueLimits) -> Running {
@@ -46,6 +46,15 @@ fn one_client_at_its_limit_leaves_room_for_another() {
     let refused = SubmitError::ClientLimit { running_or_waiting: 2, limit: 2, retry_after: SECOND };
     assert_eq!(engine.handle.reserve(&client(1)).unwrap_err(), refused);
     assert!(engine.handle.reserve(&client(2)).is_ok());
+}
+
+#[test]
+fn the_clients_of_one_account_share_its_limit() {
+    let engine = start(|queue| QueueLimits { client_requests: 1, ..queue });
+    let of_account = |key| Caller { account: ClientKey(7), ..client(key) };
+    let _held = engine.handle.reserve(&of_account(1)).unwrap();
+    let refused = engine.handle.reserve(&of_account(2));
+    assert!(matches!(refused, Err(SubmitError::ClientLimit { .. })), "{refused:?}");
 }
 
 #[test]

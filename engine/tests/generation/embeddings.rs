@@ -65,6 +65,17 @@ fn a_text_may_fill_the_context_and_no_more() {
 }
 
 #[test]
+fn a_model_without_an_output_head_embeds_and_refuses_to_generate() {
+    let engine = Running::start(Fake::new(64, 2, 64).headless(), text(false), 256, 8);
+    assert!(!engine.handle.info().generates);
+    assert_eq!(submit(&engine.handle, request("hi", 3)).unwrap_err(), SubmitError::NoOutputHead);
+    for pooling in [Pooling::Mean, Pooling::Last] {
+        assert!(answer(embed(&engine, &[1; 100], pooling).unwrap()).is_ok());
+    }
+    assert!(engine.handle.is_idle());
+}
+
+#[test]
 fn what_is_dropped_frees_its_place_and_what_fails_is_answered() {
     let (engine, open) = Running::start_gated(Fake::new(8, 2, 64), 256, 8);
     let dropped = embed(&engine, &[1; 100], Pooling::Mean).unwrap();

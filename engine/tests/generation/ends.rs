@@ -29,7 +29,8 @@ fn an_abort_storm_leaves_no_block_behind() {
             let prompt = "x".repeat(1 + choices.below(120) as usize) + &open.len().to_string();
             let priority = if choices.below(4) == 0 { Priority::Batch } else { Priority::Interactive };
             let client = ClientKey(u64::from(choices.below(5)));
-            let caller = Caller { client, priority, cache_salt: u64::from(choices.below(2)) };
+            let caller =
+                Caller { account: client, client, priority, cache_salt: u64::from(choices.below(2)) };
             let reservation = engine.handle.reserve(&caller).unwrap();
             if choices.below(20) > 0 {
                 open.push(reservation.submit(request(&prompt, 1 + choices.below(60))).unwrap());

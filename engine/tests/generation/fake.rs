@@ -40,6 +40,7 @@ pub struct Fake {
     tokens_max: usize,
     sequences_max: usize,
     fault: Fault,
+    has_logits: bool,
     /// Each step waits for one message, until the sender is gone.
     gate: Option<Receiver<()>>,
     /// Tokens and sequences of each step.
@@ -55,6 +56,7 @@ impl Fake {
             tokens_max,
             sequences_max,
             fault: Fault::None,
+            has_logits: true,
             gate: None,
             steps: Arc::default(),
             memory: vec![None; kv_blocks as usize * BLOCK],
@@ -65,6 +67,11 @@ impl Fake {
 
     pub fn with(self, fault: Fault) -> Self {
         Self { fault, ..self }
+    }
+
+    /// As a checkpoint without an output head: whoever wants logits is told by a panic.
+    pub fn headless(self) -> Self {
+        Self { has_logits: false, ..self }
     }
 
     /// Each step waits for one message, until the sender is dropped.
@@ -114,7 +121,9 @@ impl ForwardPass for Fake {
                 let history = self.history(&sequence.block_table, (sequence.position + row + 1) as usize)?;
                 self.hidden.extend(hidden(&history));
             }
-            for row in sequence.wants.logits(sequence.token_count) {
+            let logit_rows = sequence.wants.logits(sequence.token_count);
+            assert!(self.has_logits || logit_rows.is_empty(), "there is no output head");
+            for row in logit_rows {
                 let history = self.history(&sequence.block_table, (sequence.position + row + 1) as usize)?;
                 let start = self.logits.len();
                 self.logits.extend((0..VOCAB).map(|token| logit(&history, token)));
@@ -139,6 +148,10 @@ impl ForwardPass for Fake {
 
     fn logit_rows_max(&self) -> usize {
         self.sequences_max
+    }
+
+    fn has_logits(&self) -> bool {
+        self.has_logits
     }
 }
 

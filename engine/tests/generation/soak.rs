@@ -50,7 +50,8 @@ fn stream(engine: &Running, key: u64, until: Instant, seen: &Seen) {
         let temperature = if choices.below(2) == 0 { 0.0 } else { 0.8 };
         let sampling = Sampling { temperature, seed: Some(chance), ..Sampling::default() };
         let priority = if key.is_multiple_of(8) { Priority::Batch } else { Priority::Interactive };
-        let caller = Caller { client: ClientKey(key % 12), priority, cache_salt: key % 2 };
+        let client = ClientKey(key % 12);
+        let caller = Caller { account: client, client, priority, cache_salt: key % 2 };
         let wanted = 1 + choices.below(100);
         let request = GenerationRequest { sampling, ..request(&prompt, wanted) };
         let mut generation = engine.handle.reserve(&caller).unwrap().submit(request).unwrap();

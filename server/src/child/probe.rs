@@ -1,9 +1,11 @@
-//! A small real generation: the proof that the whole path from prompt to token works.
+//! A small real request: the proof that the whole path from prompt to token works, or to a vector where the model has no
+//! tokens to give.
 
 use std::time::Duration;
 
 use sparkherd_engine::{
-    Caller, Ends, GenerationEvent, GenerationRequest, LogprobOptions, Sampling, SpecialTokenText,
+    Caller, EmbeddingRequest, Ends, GenerationEvent, GenerationRequest, LogprobOptions, Pooling, Sampling,
+    SpecialTokenText,
 };
 use tokio::time::Instant;
 
@@ -12,15 +14,18 @@ use crate::service::Service;
 
 /// Enough to time a token, too few to delay anybody.
 const TOKENS: u32 = 8;
-/// A model that has not produced 8 tokens after this time is of no use to anybody.
+/// A model that has not answered after this time is of no use to anybody.
 const TIMEOUT: Duration = Duration::from_mins(2);
 /// What is continued; any text does.
 const PROMPT: &str = "Hello";
 
-/// Tokens per second of a generation that worked, or why it did not. Notes the outcome in the service's health.
+/// Tokens per second of a request that worked, or why it did not: generated ones, or embedded ones. Notes the outcome in the service's health.
 pub(super) async fn probe(service: &Service) -> Result<f64, String> {
-    let result = tokio::time::timeout(TIMEOUT, generate(service.engine())).await;
-    let result = result.unwrap_or_else(|_| Err(format!("no {TOKENS} tokens in {} s", TIMEOUT.as_secs())));
+    let engine = service.engine();
+    let request =
+        async { if engine.info().generates { generate(engine).await } else { embed(engine).await } };
+    let result = tokio::time::timeout(TIMEOUT, request).await;
+    let result = result.unwrap_or_else(|_| Err(format!("no answer in {} s", TIMEOUT.as_secs())));
     match &result {
         Ok(_) => service.health().note_token(),
         Err(_) => service.health().note_failure(),
@@ -28,7 +33,8 @@ pub(super) async fn probe(service: &Service) -> Result<f64, String> {
     result
 }
 
-async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
+/// What the model is given: never nothing, and never too long.
+fn prompt(engine: &dyn ChatEngine) -> Result<Vec<u32>, String> {
     let mut prompt_tokens = engine.encode_text(PROMPT, true).map_err(|error| error.to_string())?;
     // A tokenizer may make nothing of a text, and a tiny context may not hold it: any token does.
     let room = engine.info().context.saturating_sub(1).max(1);
@@ -36,8 +42,24 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
     if prompt_tokens.is_empty() {
         prompt_tokens.push(0);
     }
+    Ok(prompt_tokens)
+}
+
+async fn embed(engine: &dyn ChatEngine) -> Result<f64, String> {
+    let request = EmbeddingRequest { prompt_tokens: prompt(engine)?, pooling: Pooling::Last };
+    let started = Instant::now();
+    let place = engine.reserve(&Caller::default()).map_err(|error| error.to_string())?;
+    let pending = place.embed(request).map_err(|error| error.to_string())?;
+    match pending.answer.await {
+        Ok(Ok(embedding)) => Ok(per_second(embedding.usage.prompt_tokens, started)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it ended without a word".to_owned()),
+    }
+}
+
+async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
     let request = GenerationRequest {
-        prompt_tokens,
+        prompt_tokens: prompt(engine)?,
         max_tokens: TOKENS,
         sampling: Sampling::default(),
         ends: Ends::default(),
@@ -52,13 +74,15 @@ async fn generate(engine: &dyn ChatEngine) -> Result<f64, String> {
         match generation.events.recv().await {
             Some(GenerationEvent::Started(_) | GenerationEvent::Prompt(_) | GenerationEvent::Text(_)) => {}
             Some(GenerationEvent::Finished { usage, .. }) if usage.completion_tokens > 0 => {
-                return Ok(
-                    f64::from(usage.completion_tokens) / started.elapsed().as_secs_f64().max(f64::EPSILON)
-                );
+                return Ok(per_second(usage.completion_tokens, started));
             }
             Some(GenerationEvent::Finished { .. }) => return Err("it ended without a token".to_owned()),
             Some(GenerationEvent::Failed(error)) => return Err(error.to_string()),
             None => return Err("it ended without a word".to_owned()),
         }
     }
+}
+
+fn per_second(tokens: u32, started: Instant) -> f64 {
+    f64::from(tokens) / started.elapsed().as_secs_f64().max(f64::EPSILON)
 }

@@ -97,7 +97,7 @@ impl FakeEngine {
             script,
             words,
             format: ChatFormat::hermes(),
-            info: ModelInfo { context, vocab_size, has_chat_template: true },
+            info: ModelInfo { context, vocab_size, has_chat_template: true, generates: true },
             concurrency,
             runtime,
             slots,

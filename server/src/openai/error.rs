@@ -31,6 +31,8 @@ pub enum ApiError {
     Unsupported { param: String, allowed: &'static str },
     #[error("model '{model}' does not exist here")]
     UnknownModel { model: String },
+    #[error("this model has no output head, so it generates nothing: use /v1/embeddings")]
+    NoOutputHead,
     // The words that proxies and agents know OpenAI's own refusal by: LiteLLM looks at nothing else.
     #[error("{prompt} leaves no room for an answer: this model's maximum context length is {context} tokens")]
     ContextLength { param: Option<&'static str>, prompt: PromptSize, context: u32 },
@@ -118,6 +120,7 @@ impl ApiError {
             | Self::Missing { .. }
             | Self::Invalid { .. }
             | Self::Unsupported { .. }
+            | Self::NoOutputHead
             | Self::ContextLength { .. }
             | Self::Prompt { .. }
             | Self::Grammar { .. }
@@ -147,6 +150,8 @@ impl ApiError {
             Self::Invalid { .. } => "invalid_value",
             Self::Unsupported { .. } => "unsupported_parameter",
             Self::UnknownModel { .. } => "model_not_found",
+            // OpenAI's word for what is right elsewhere and not with this model.
+            Self::NoOutputHead => "unsupported_value",
             Self::ContextLength { .. } => "context_length_exceeded",
             Self::Prompt { .. } => "invalid_prompt",
             Self::Grammar { .. } | Self::GrammarFailed { .. } => "invalid_grammar",
@@ -174,7 +179,7 @@ impl ApiError {
             }
             Self::Prompt { param, .. } | Self::Grammar { param, .. } => Some(param),
             Self::ContextLength { param, .. } => *param,
-            Self::UnknownModel { .. } => Some("model"),
+            Self::UnknownModel { .. } | Self::NoOutputHead => Some("model"),
             _ => None,
         }
     }

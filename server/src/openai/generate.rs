@@ -27,7 +27,11 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     let mut visit = Visit::enter(incoming).await?;
     let Ask { parameters, prompt, logprobs, echo, ignored } = E::parse(visit.body.bytes())?;
     visit.check_model(&parameters.model)?;
-    check_tokens(&parameters, &visit.service.engine().info())?;
+    let info = visit.service.engine().info();
+    if !info.generates {
+        return Err(ApiError::NoOutputHead);
+    }
+    check_tokens(&parameters, &info)?;
     let choices_each = usize::try_from(parameters.choices).unwrap_or(usize::MAX);
     let prompts = match &prompt {
         Prompt::Chat(_) => 1,

@@ -95,6 +95,7 @@ pub(super) fn refused(service: &Service, param: &'static str, error: &SubmitErro
         SubmitError::PromptTooLong { prompt_tokens, context } => {
             ApiError::ContextLength { param: Some(param), prompt: PromptSize::Tokens(prompt_tokens), context }
         }
+        SubmitError::NoOutputHead => ApiError::NoOutputHead,
         SubmitError::EmptyPrompt | SubmitError::UnknownToken { .. } => {
             ApiError::Prompt { param, detail: error.to_string() }
         }

@@ -44,4 +44,8 @@ impl ForwardPass for Gated {
     fn logit_rows_max(&self) -> usize {
         self.model.logit_rows_max()
     }
+
+    fn has_logits(&self) -> bool {
+        self.model.has_logits()
+    }
 }
