@@ -6,9 +6,11 @@
 //! cargo build --release ─────────────────┘
 //! ```
 //!
-//! Each run is a process of its own, and the engines take turns, so that what disturbs the machine disturbs both.
+//! Each run is a process of its own, and the engines take turns, so that what disturbs the machine disturbs both. At the end
+//! our engine again, in process and behind HTTP.
 
 mod report;
+mod serving;
 
 use std::env;
 use std::fs;
@@ -21,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{cargo, checkout};
 use report::{Format, Report};
+use serving::Server;
 
 /// The version that is measured; its sdist has llama.cpp's sources in it.
 const PEER: &str = "llama-cpp-python==0.3.36";
@@ -63,26 +66,13 @@ enum Case {
     Decode { depth: u32, sequences: u32 },
 }
 
-pub fn run(rounds: usize) -> Result<()> {
+pub fn run(rounds: usize, only_serving: bool) -> Result<()> {
     ensure!(rounds > 0, "no rounds, nothing to measure");
     let work = Work::prepare()?;
-    let check_gb_per_second: f64 =
-        output(&mut Command::new(work.folder.join("read_check")))?.trim().parse()?;
-    let mut reports: Vec<Report> = Format::ALL.map(Report::new).into();
-    for round in 1..=rounds {
-        for report in &mut reports {
-            println!("round {round} of {rounds}: {}", report.format.name());
-            report.theirs.push(work.theirs(report.format)?);
-            report.ours.push(work.ours(report.format)?);
-        }
+    if !only_serving {
+        work.compare(rounds)?;
     }
-    println!("\nread bandwidth by a loop of its own: {check_gb_per_second:.1} GB/s");
-    if cfg!(target_arch = "x86_64") {
-        println!("llama.cpp is built with {PEER_FLAGS}: where a core has AMX, its prefill could be faster");
-    }
-    for report in reports {
-        println!("{report}");
-    }
+    println!("{}", work.serving(rounds)?);
     Ok(())
 }
 
@@ -165,6 +155,40 @@ impl Work {
             .args(["--prompt", PROMPT, "--generate", GENERATE, "--depth", DEPTHS, "--sequences", SEQUENCES])
             .arg(self.folder.join("model").join(format.folder()));
         parsed(&mut command)
+    }
+
+    /// Both engines on all formats.
+    fn compare(&self, rounds: usize) -> Result<()> {
+        let check_gb_per_second: f64 =
+            output(&mut Command::new(self.folder.join("read_check")))?.trim().parse()?;
+        let mut reports: Vec<Report> = Format::ALL.map(Report::new).into();
+        for round in 1..=rounds {
+            for report in &mut reports {
+                println!("round {round} of {rounds}: {}", report.format.name());
+                report.theirs.push(self.theirs(report.format)?);
+                report.ours.push(self.ours(report.format)?);
+            }
+        }
+        println!("\nread bandwidth by a loop of its own: {check_gb_per_second:.1} GB/s");
+        if cfg!(target_arch = "x86_64") {
+            println!(
+                "llama.cpp is built with {PEER_FLAGS}: where a core has AMX, its prefill could be faster"
+            );
+        }
+        for report in reports {
+            println!("{report}");
+        }
+        Ok(())
+    }
+
+    fn serving(&self, rounds: usize) -> Result<serving::Report> {
+        let model = self.folder.join("model").join(Format::Bf16.folder());
+        let server = Server::start(&self.sparkherd, &model, &self.folder)?;
+        let measured = (1..=rounds).map(|round| {
+            println!("serving, round {round} of {rounds}");
+            server.measure()
+        });
+        Ok(serving::Report(measured.collect::<Result<_>>()?))
     }
 }
 

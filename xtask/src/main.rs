@@ -49,6 +49,9 @@ enum Command {
         /// Runs of each engine and format; medians count
         #[arg(long, default_value_t = 5)]
         rounds: usize,
+        /// Only what serving adds to our engine
+        #[arg(long)]
+        only_serving: bool,
     },
     /// Write the files that are made from the code
     Generate {
@@ -65,7 +68,7 @@ fn main() -> ExitCode {
         Command::Demo { once, kubeconfig } => demo::run(once, kubeconfig.as_deref()),
         Command::Test { fast, only } => ladder::run(fast, only.as_deref()),
         Command::Arm64 => arm64::test(),
-        Command::BenchPeers { rounds } => bench_peers::run(rounds),
+        Command::BenchPeers { rounds, only_serving } => bench_peers::run(rounds, only_serving),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run(),
     };

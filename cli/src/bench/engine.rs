@@ -42,7 +42,7 @@ pub(crate) struct EngineArgs {
     /// Decode one sequence after so many tokens, each
     #[arg(long, default_value = "0,2048", value_delimiter = ',', value_name = "TOKENS")]
     depth: Vec<u32>,
-    /// Decode so many sequences at once, each
+    /// Decode so many sequences at once, each, at the first depth
     #[arg(long, default_value = "1,8", value_delimiter = ',', value_name = "COUNT")]
     sequences: Vec<u32>,
     /// Measure each case so often; the median counts

@@ -13,6 +13,7 @@ mod prompts;
 mod random;
 mod report;
 mod request;
+mod server_times;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -116,16 +117,15 @@ async fn measure(args: ServeArgs, key: Option<String>) -> anyhow::Result<Report>
     let first = target.ask(load.body(&prompts.next())?, Instant::now()).await;
     first.outcome.map_err(anyhow::Error::msg).context("the first request was not answered")?;
     let bodies = (0..requests.get()).map(|_| load.body(&prompts.next())).collect::<Result<Vec<_>, _>>()?;
-    let cpu_before = target.server_cpu_seconds().await;
+    let before = target.server_times().await;
     let started = Instant::now();
     let timings = match rate {
         Some(rate) => open_loop(&target, bodies, Arrivals::new(seed, rate), started).await,
         None => closed_loop(&target, bodies, concurrency.map_or(1, NonZeroU32::get)).await,
     };
     let duration = started.elapsed();
-    let cpu_after = target.server_cpu_seconds().await;
-    let server_cpu_seconds = cpu_before.zip(cpu_after).map(|(before, after)| after - before);
-    Ok(Report::new(&timings, duration, server_cpu_seconds))
+    let server = target.server_times().await.since(before);
+    Ok(Report::new(&timings, duration, server))
 }
 
 /// Starts each request when it is due, however many are under way.

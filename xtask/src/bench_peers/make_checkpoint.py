@@ -20,6 +20,8 @@ ALIGNMENT = 32
 GGML_F32, GGML_Q4_0, GGML_Q8_0, GGML_BF16 = 0, 2, 8, 30
 FILE_TYPE = {GGML_Q4_0: 2, GGML_Q8_0: 7, GGML_BF16: 32}
 UINT32, INT32, FLOAT32, STRING, ARRAY = 4, 5, 6, 8, 9
+# A chat is its messages' contents.
+CHAT_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 # Kinds of sentencepiece's tokens.
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 
@@ -165,6 +167,7 @@ def write_gguf(path, stored, ggml_type):
         ("llama.attention.layer_norm_rms_epsilon", FLOAT32, EPSILON), ("llama.rope.freq_base", FLOAT32, THETA),
         ("tokenizer.ggml.model", STRING, "llama"), ("tokenizer.ggml.bos_token_id", UINT32, 1),
         ("tokenizer.ggml.eos_token_id", UINT32, 2), ("tokenizer.ggml.unknown_token_id", UINT32, 0),
+        ("tokenizer.chat_template", STRING, CHAT_TEMPLATE),
         ("tokenizer.ggml.tokens", ARRAY, array(STRING, [text for text, _ in vocabulary()])),
         ("tokenizer.ggml.token_type", ARRAY, array(INT32, [kind for _, kind in vocabulary()])),
         ("tokenizer.ggml.scores", ARRAY, array(FLOAT32, [-float(index) for index in range(VOCAB)])),

@@ -84,7 +84,7 @@ fn of(runs: &[Run], case: Case) -> impl Iterator<Item = &Timing> {
     runs.iter().flat_map(|run| &run.cases).filter(move |timing| timing.case == case)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)

@@ -35,12 +35,13 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The prompt, every depth alone, and every larger number of sequences without depth.
+/// The prompt, every depth alone, and every larger number of sequences at the first depth.
 pub(super) fn list(prompt: u32, generate: u32, depths: &[u32], sequences: &[u32]) -> Vec<Case> {
     let mut cases = vec![Case::Prefill { tokens: prompt }];
     cases.extend(depths.iter().map(|depth| Case::Decode { depth: *depth, sequences: 1, steps: generate }));
     let several = sequences.iter().filter(|count| **count > 1);
-    cases.extend(several.map(|count| Case::Decode { depth: 0, sequences: *count, steps: generate }));
+    let depth = depths.first().copied().unwrap_or(0);
+    cases.extend(several.map(|count| Case::Decode { depth, sequences: *count, steps: generate }));
     cases
 }
 

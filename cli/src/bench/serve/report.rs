@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::request::{Answer, Timing};
+use super::server_times::{ServerTimes, Total};
 
 /// The whole result; its JSON is `--json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -29,6 +30,9 @@ pub(super) struct Report {
     server_cpu_us_per_output_token: Option<f64>,
     /// From when a request was due to its first token, milliseconds.
     time_to_first_token_ms: Percentiles,
+    /// The part of its mean that is neither the queue nor the model: connection, HTTP, template, tokenizer, the way to the
+    /// engine and back. Where the server tells vLLM's times.
+    time_to_first_token_outside_model_ms: Option<f64>,
     /// Between two pieces of an answer, milliseconds.
     inter_token_ms: Percentiles,
     /// Of each answer: time after its first token, for each token after its first, milliseconds.
@@ -62,7 +66,9 @@ impl Percentiles {
 }
 
 impl Report {
-    pub(super) fn new(timings: &[Timing], duration: Duration, server_cpu_seconds: Option<f64>) -> Self {
+    /// `server` is what the server's times grew by meanwhile.
+    pub(super) fn new(timings: &[Timing], duration: Duration, server: ServerTimes) -> Self {
+        let ServerTimes { cpu_seconds: server_cpu_seconds, to_first_token } = server;
         let answers: Vec<&Answer> =
             timings.iter().filter_map(|timing| timing.outcome.as_ref().ok()).collect();
         let mut failures = BTreeMap::new();
@@ -74,6 +80,7 @@ impl Report {
         let output_tokens: u64 = total(|answer| answer.completion_tokens);
         let duration_seconds = duration.as_secs_f64();
         let each_second = |count: f64| if duration_seconds > 0.0 { count / duration_seconds } else { 0.0 };
+        let time_to_first_token_ms = Percentiles::of(answers.iter().map(|answer| answer.first));
         Self {
             completed: answers.len(),
             failed: failures.values().sum(),
@@ -89,7 +96,10 @@ impl Report {
             server_cpu_us_per_output_token: server_cpu_seconds
                 .filter(|_| output_tokens > 0)
                 .map(|seconds| seconds * 1e6 / output_tokens as f64),
-            time_to_first_token_ms: Percentiles::of(answers.iter().map(|answer| answer.first)),
+            time_to_first_token_ms,
+            time_to_first_token_outside_model_ms: to_first_token
+                .and_then(Total::mean)
+                .map(|inside| time_to_first_token_ms.mean - inside.as_secs_f64() * 1000.0),
             inter_token_ms: Percentiles::of(answers.iter().flat_map(|answer| answer.gaps.iter().copied())),
             time_per_output_token_ms: Percentiles::of(answers.iter().filter_map(|answer| {
                 let tokens = answer.completion_tokens.checked_sub(1).filter(|tokens| *tokens > 0)?;
@@ -141,6 +151,9 @@ impl Report {
         ] {
             writeln!(text, "{name:<26}{mean:>10.2}{p50:>10.2}{p90:>10.2}{p99:>10.2}{max:>10.2}")?;
         }
+        if let Some(outside) = self.time_to_first_token_outside_model_ms {
+            writeln!(text, "\nof the mean time to first token {outside:.2} ms are neither queue nor model")?;
+        }
         Ok(text)
     }
 }
@@ -173,7 +186,15 @@ mod tests {
     fn failures_are_counted_apart() {
         let failed = Timing { outcome: Err("status 503".to_owned()) };
         let timings = [answered(100, 200, 11), failed.clone(), answered(300, 700, 1), failed];
-        let report = Report::new(&timings, Duration::from_secs(2), Some(0.006));
+        let metrics = |queue, prefill, count, cpu| {
+            ServerTimes::parse(&format!(
+                "vllm:request_queue_time_seconds_sum {queue}\nvllm:request_queue_time_seconds_count {count}\n\
+                 vllm:request_prefill_time_seconds_sum {prefill}\nvllm:request_prefill_time_seconds_count {count}\n\
+                 process_cpu_seconds_total {cpu}\n"
+            ))
+        };
+        let server = metrics(0.5, 1.25, 3, 0.007).since(metrics(0.4, 1.0, 1, 0.001));
+        let report = Report::new(&timings, Duration::from_secs(2), server);
         assert_eq!((report.completed, report.failed, report.failures["status 503"]), (2, 2, 2));
         assert_eq!((report.prompt_tokens, report.cached_tokens, report.output_tokens), (10, 2, 12));
         for (value, expected) in [
@@ -184,6 +205,8 @@ mod tests {
             (report.time_to_first_token_ms.max, 300.0),
             (report.inter_token_ms.mean, 20.0),
             (report.server_cpu_us_per_output_token.unwrap(), 500.0),
+            // 200 of the clients' mean, less (100 + 250) / 2 of the server's.
+            (report.time_to_first_token_outside_model_ms.unwrap(), 25.0),
             // An answer of one token has no time between tokens.
             (report.time_per_output_token_ms.max, 10.0),
         ] {

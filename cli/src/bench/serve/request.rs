@@ -8,6 +8,7 @@ use reqwest::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 
 use super::events::{Event, Events};
+use super::server_times::ServerTimes;
 
 /// What every request asks for.
 #[derive(Debug)]
@@ -107,12 +108,13 @@ impl Target {
         Ok(Self { client, url, metrics_url, key: key.map(str::to_owned) })
     }
 
-    /// Seconds that the server's process has computed, where it tells them.
-    pub(super) async fn server_cpu_seconds(&self) -> Option<f64> {
-        let answer = self.client.get(self.metrics_url.clone()).send().await.ok()?;
-        let text = answer.error_for_status().ok()?.text().await.ok()?;
-        let series = |line: &str| line.strip_prefix("process_cpu_seconds_total ")?.trim().parse().ok();
-        text.lines().find_map(series)
+    /// What the server tells of its times; nothing, where it has no metrics.
+    pub(super) async fn server_times(&self) -> ServerTimes {
+        let metrics = async {
+            let answer = self.client.get(self.metrics_url.clone()).send().await?;
+            answer.error_for_status()?.text().await
+        };
+        metrics.await.map(|text| ServerTimes::parse(&text)).unwrap_or_default()
     }
 
     /// Sends a request that was due at `due`, and reads its answer to the end.
