@@ -39,6 +39,8 @@ pub struct Undecodable {
     pub name: String,
     pub uid: String,
     pub generation: i64,
+    /// Uids of the objects it belongs to: metadata is read whatever the spec holds.
+    pub owner_uids: Vec<String>,
     pub error: String,
 }
 
@@ -134,6 +136,7 @@ where
                 name: guard.name_any(),
                 uid: guard.uid().unwrap_or_default(),
                 generation: invalid.metadata.generation.unwrap_or_default(),
+                owner_uids: guard.owner_references().iter().map(|owner| owner.uid.clone()).collect(),
                 error: invalid.error.clone(),
             });
             None

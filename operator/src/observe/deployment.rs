@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use kube::ResourceExt;
@@ -10,18 +10,22 @@ use sparkherd_planner::{
     ServiceState, Strategy,
 };
 
-use super::{Context, service};
+use super::service;
 use crate::world::World;
 
-pub(super) fn deployments(world: &World, context: &Context<'_>) -> BTreeMap<DeploymentId, Deployment> {
+/// `held_back`: those whose latest writes of ours are not visible yet.
+pub(super) fn deployments(
+    world: &World,
+    held_back: &BTreeSet<DeploymentId>,
+) -> BTreeMap<DeploymentId, Deployment> {
     let decoded = world.deployments.iter().map(|object| {
         let id = DeploymentId::new(object.namespace().unwrap_or_default(), object.name_any());
         let uid = object.uid().unwrap_or_default();
         let deployment = Deployment {
             generation: object.metadata.generation.unwrap_or_default(),
             deleting: object.metadata.deletion_timestamp.is_some(),
-            held_back: context.held_back.contains(&id),
-            spec: deployment_spec(object),
+            held_back: held_back.contains(&id),
+            spec: unreadable_replica(world, &uid).map_or_else(|| deployment_spec(object), Err),
             service: service::state(world, &id, &uid),
             uid,
         };
@@ -41,6 +45,18 @@ pub(super) fn deployments(world: &World, context: &Context<'_>) -> BTreeMap<Depl
             (id, deployment)
         });
     decoded.chain(undecodable).collect()
+}
+
+/// Why a deployment must stay as it is: one of its engines runs from a record that this version cannot read, as after a
+/// downgrade. Without knowing which engine that is, another would be started beside it.
+fn unreadable_replica(world: &World, deployment_uid: &str) -> Option<String> {
+    let object = world.undecodable.iter().find(|object| {
+        object.kind == "ModelReplica" && object.owner_uids.iter().any(|uid| uid == deployment_uid)
+    })?;
+    Some(format!(
+        "this version of sparkherd cannot read its ModelReplica {}, and changes nothing meanwhile: {}",
+        object.name, object.error
+    ))
 }
 
 /// The spec, checked; or the sentence that says what is wrong with it. The API server has refused most of this already;
@@ -140,7 +156,13 @@ fn rollout_of(rollout: &sparkherd_crds::Rollout) -> Rollout {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use kube::core::DeserializeGuard;
+    use sparkherd_crds::ModelReplica;
+
     use super::*;
+    use crate::world::split;
 
     fn parsed(spec: &serde_json::Value) -> Result<DeploymentSpec, String> {
         let object = serde_json::json!({
@@ -155,6 +177,33 @@ mod tests {
         assert_eq!(spec.served_names, ["coder"]);
         assert_eq!((spec.replicas, spec.drain_seconds, spec.context), (1, 60, None));
         assert!(spec.placement.spread);
+    }
+
+    #[test]
+    fn an_unreadable_record_keeps_its_deployment_as_it_is() {
+        let object = |name: &str| {
+            let mut object = ModelDeployment::new(
+                name,
+                serde_json::from_value(serde_json::json!({"model": "file:///models/tiny"})).unwrap(),
+            );
+            object.metadata.namespace = Some("lab".to_owned());
+            object.metadata.uid = Some(format!("uid-of-{name}"));
+            Arc::new(object)
+        };
+        let guard: DeserializeGuard<ModelReplica> = serde_json::from_value(serde_json::json!({
+            "apiVersion": "sparkherd.dev/v1alpha1", "kind": "ModelReplica",
+            "metadata": {"name": "coder-1", "namespace": "lab", "uid": "1", "ownerReferences": [{
+                "apiVersion": "sparkherd.dev/v1alpha1", "kind": "ModelDeployment", "name": "coder", "uid": "uid-of-coder"}]},
+            "spec": {"nodeName": 7},
+        }))
+        .unwrap();
+        let mut world = World { deployments: vec![object("coder"), object("chat")], ..World::default() };
+        assert!(split(&guard, &mut world.undecodable).is_none());
+        let seen = deployments(&world, &BTreeSet::new());
+        let spec_of = |name: &str| &seen[&DeploymentId::new("lab", name)].spec;
+        let error = spec_of("coder").as_ref().unwrap_err();
+        assert!(error.contains("ModelReplica coder-1") && error.contains("integer `7`"), "{error}");
+        assert!(spec_of("chat").is_ok(), "I12");
     }
 
     #[test]

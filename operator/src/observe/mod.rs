@@ -34,7 +34,7 @@ pub fn observe(world: &World, context: &Context<'_>) -> Snapshot {
     Snapshot {
         now: context.now,
         policy: context.policy.clone(),
-        deployments: deployment::deployments(world, context),
+        deployments: deployment::deployments(world, context.held_back),
         models: model::models(world),
         replicas: replica::replicas(world),
         nodes: node::nodes(world, context),
