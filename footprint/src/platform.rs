@@ -27,8 +27,8 @@ pub struct Platform {
 /// the allocator keeps.
 ///
 /// Measured on `x86_64` (debug build, glibc): 15 to 16 MiB beside the arenas at `ready`, 17 to 19 MiB after 16 concurrent
-/// requests. The rest is for what requests may hold at once: two of the largest bodies a context allows with their copies
-/// (11 MiB at 32 768 tokens) and one prompt being tokenised (about 350 bytes a token).
+/// requests. The rest is for what requests may hold at once: two of the largest bodies, or the texts read from them (6 MiB up
+/// to a context of 96 thousand tokens), and one prompt being tokenised (about 350 bytes a token).
 pub const CPU_RUNTIME_HOST_BYTES: u64 = 40 << 20;
 
 impl Platform {

@@ -20,6 +20,8 @@ use crate::client::Peer;
 
 /// Room for long keys and proxies' additions, and a bound for what one connection may make us hold.
 const HEADER_BYTES_MAX: usize = 16 << 10;
+/// What of a body or an answer is in hand, beyond what has been asked for.
+const BUFFER_BYTES_MAX: usize = 16 << 10;
 /// Pause after a failed accept: out of file descriptors does not heal faster.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,6 +76,7 @@ pub(crate) async fn serve_routes(
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_header_size(HEADER_BYTES_MAX)
+            .max_buf_size(BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), with_peer);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

@@ -22,7 +22,7 @@ use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use crate::body::{BodyBudget, read_body};
+use crate::body::{BodyBudget, BodyKind, read_body};
 use crate::connection::{ConnectionLimits, serve_routes};
 use crate::openai::ApiError;
 
@@ -128,7 +128,7 @@ fn filter(
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .then(|front: Front, path: FullPath, headers: HeaderMap, body| async move {
-            let answer = match read_body(&headers, body, &front.budget).await {
+            let answer = match read_body(&headers, body, BodyKind::Prompts, &front.budget).await {
                 Ok(body) => front.ask(path.as_str(), &headers, body.bytes()).await,
                 Err(error) => Err(error),
             };

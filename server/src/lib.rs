@@ -9,6 +9,7 @@ mod access;
 mod body;
 pub mod child;
 mod client;
+mod client_gate;
 mod connection;
 mod engine;
 pub mod fake;
@@ -21,6 +22,7 @@ mod phase;
 mod real;
 mod route;
 mod service;
+mod unread;
 
 pub use access::{AccessError, Audience};
 pub use connection::ConnectionLimits;

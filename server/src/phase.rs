@@ -49,6 +49,11 @@ impl Lifecycle {
         ActiveRequest { active: self.active.clone() }
     }
 
+    /// Requests that are unfinished.
+    pub fn active(&self) -> u32 {
+        *self.active.borrow()
+    }
+
     /// Returns when no request is unfinished.
     pub async fn idle(&self) {
         // The sender lives in `self`, so waiting cannot fail.

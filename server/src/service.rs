@@ -10,13 +10,16 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::Audience;
 use crate::body::BodyBudget;
 use crate::client::ClientHasher;
+use crate::client_gate::ClientGate;
 use crate::engine::ChatEngine;
 use crate::health::Health;
 use crate::metrics::{Metrics, ProcessUse};
+use crate::openai::JUDGED_MAX;
 use crate::phase::Lifecycle;
+use crate::unread::UnreadAnswers;
 
-/// Prompts tokenised at once: it takes some 200 bytes a token, which the footprint has once, and megabytes a second, which
-/// is fast beside generating.
+/// Prompts tokenised at once: it takes some 350 bytes a token while it lasts, for which the footprint's runtime part has room
+/// once, and megabytes a second, which is fast beside generating.
 const TOKENISING_MAX: usize = 1;
 /// Grammars compiled at once, as many as the engine compiles: one may take seconds, and the others wait without a thread each,
 /// so that there is always one for tokenising.
@@ -49,8 +52,12 @@ pub struct Service {
     metrics: Metrics,
     body_budget: BodyBudget,
     clients: ClientHasher,
+    gate: ClientGate,
+    unread: UnreadAnswers,
     tokenising: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
+    /// A permit for each probability of a prompt's token that is told.
+    judging: Arc<Semaphore>,
     seed: u64,
     id_base: String,
     requests: AtomicU64,
@@ -73,7 +80,10 @@ impl Service {
             body_budget: BodyBudget::new(engine.info().context),
             clients: ClientHasher::new(seed, &incarnation),
             engine,
+            gate: ClientGate::default(),
+            unread: UnreadAnswers::default(),
             tokenising: Arc::new(Semaphore::new(TOKENISING_MAX)),
+            judging: Arc::new(Semaphore::new(JUDGED_MAX as usize)),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
@@ -123,6 +133,18 @@ impl Service {
         &self.clients
     }
 
+    pub(crate) fn gate(&self) -> &ClientGate {
+        &self.gate
+    }
+
+    pub(crate) fn unread(&self) -> &UnreadAnswers {
+        &self.unread
+    }
+
+    pub(crate) fn judging(&self) -> &Arc<Semaphore> {
+        &self.judging
+    }
+
     pub(crate) fn unix_time(&self) -> u64 {
         (self.clock)()
     }
@@ -156,33 +178,37 @@ impl Service {
         u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
-    /// Runs CPU work where blocking is allowed, a few at a time. `None` if it panicked.
-    pub(crate) async fn blocking<T: Send + 'static>(
+    /// Runs CPU work where blocking is allowed, a few at a time. `held` goes with it and comes back with what it made. `None`
+    /// if it panicked.
+    pub(crate) async fn blocking<T: Send + 'static, H: Send + 'static>(
         &self,
+        held: H,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        run_blocking(&self.tokenising, work).await
+    ) -> Option<(T, H)> {
+        run_blocking(&self.tokenising, held, work).await
     }
 
     /// The same for grammars, so that a slow one delays no prompt.
-    pub(crate) async fn compiling<T: Send + 'static>(
+    pub(crate) async fn compiling<T: Send + 'static, H: Send + 'static>(
         &self,
+        held: H,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        run_blocking(&self.compiling, work).await
+    ) -> Option<(T, H)> {
+        run_blocking(&self.compiling, held, work).await
     }
 }
 
-/// The permit goes with the work, which goes on when whoever waits for it is gone: clients that ask and leave cannot pile
-/// work up.
-async fn run_blocking<T: Send + 'static>(
+/// The permit and what is held go with the work, which goes on when whoever waits for it is gone: clients that ask and leave
+/// cannot pile work up, and what their requests count as is given back when their work has ended.
+async fn run_blocking<T: Send + 'static, H: Send + 'static>(
     permits: &Arc<Semaphore>,
+    held: H,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+) -> Option<(T, H)> {
     let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     let work = move || {
         let _permit = permit;
-        work()
+        (work(), held)
     };
     tokio::task::spawn_blocking(work).await.ok()
 }
@@ -201,16 +227,19 @@ mod tests {
     use super::run_blocking;
 
     #[tokio::test]
-    async fn work_that_nobody_waits_for_any_more_keeps_its_permit_to_its_end() {
+    async fn work_that_nobody_waits_for_any_more_keeps_its_permit_and_what_it_holds_to_its_end() {
         let permits = Arc::new(Semaphore::new(1));
         let (end, until) = mpsc::channel::<()>();
-        let mut asked = Box::pin(run_blocking(&permits, move || until.recv()));
+        let held = Arc::new(());
+        let kept = Arc::downgrade(&held);
+        let mut asked = Box::pin(run_blocking(&permits, held, move || until.recv()));
         assert!(poll!(&mut asked).is_pending(), "begun");
         drop(asked);
-        assert_eq!(permits.available_permits(), 0);
-        let mut next = Box::pin(run_blocking(&permits, || 7));
+        assert_eq!((permits.available_permits(), kept.strong_count()), (0, 1));
+        let mut next = Box::pin(run_blocking(&permits, "held", || 7));
         assert!(poll!(&mut next).is_pending(), "not begun");
         end.send(()).unwrap();
-        assert_eq!(next.await, Some(7));
+        assert_eq!(next.await, Some((7, "held")));
+        assert_eq!(kept.strong_count(), 0);
     }
 }

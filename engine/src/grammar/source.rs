@@ -1,4 +1,4 @@
-use llguidance::api::TopLevelGrammar;
+use llguidance::{api::TopLevelGrammar, regex_to_lark};
 use serde_json::{Map, Value, json};
 
 use super::GrammarError;
@@ -51,18 +51,20 @@ impl GrammarSource {
         }
     }
 
-    /// The same form as an expression of Lark, to stand behind something else. `None` for what is a grammar of its own
-    /// already, and for what is refused in any form.
+    /// The same form as an expression of Lark, to stand behind something else. `None` for what is refused in any form.
     pub fn lark_expression(&self) -> Option<String> {
         let json = |schema| format!("%json {}", bounded(schema));
         match self {
             Self::JsonObject => Some(json(any_object())),
             Self::JsonSchema(source) => match serde_json::from_str(source) {
                 Ok(Value::Object(schema)) => Some(json(schema)),
+                Ok(Value::Bool(true)) => Some(json(Map::new())),
                 Ok(_) | Err(_) => None,
             },
             Self::Choice(choices) => (!choices.is_empty()).then(|| one_of(choices)),
-            Self::Regex(_) | Self::Lark(_) => None,
+            Self::Regex(source) => Some(format!("/{}/", regex_to_lark(without_anchors(source), ""))),
+            // The new line ends a comment.
+            Self::Lark(source) => Some(format!("%lark {{\n{source}\n}}")),
         }
     }
 }

@@ -82,12 +82,12 @@ pub(crate) struct ChoiceNow {
     pub(super) usage: Usage,
 }
 
-/// One answer of one endpoint, written in one way. Called in this order: `opening` for each choice; for each choice at most
-/// one `prompt`, any number of `piece`s and one `closing`, interleaved with the other choices'; `end`.
+/// One answer of one endpoint, written in one way. Called in this order: `opening` for each choice; for each choice any number
+/// of `prompt`s, any of `piece`s and one `closing`, interleaved with the other choices'; `end`.
 pub(crate) trait Answer: Send + Sync + 'static {
     fn opening(&mut self, choice: ChoiceNow, out: &mut Documents) -> serde_json::Result<()>;
 
-    /// Log-probabilities of the prompt's tokens, where they were asked for.
+    /// Log-probabilities of the prompt's next tokens, where they were asked for.
     fn prompt(
         &mut self,
         choice: ChoiceNow,

@@ -8,6 +8,7 @@ use super::answer::Answer;
 use super::chat::ChatAsk;
 use super::parameters::Parameters;
 use super::wire::{EventWriter, Members};
+use crate::body::BodyKind;
 use crate::engine::ChatEngine;
 
 /// What is to be continued.
@@ -67,6 +68,8 @@ pub(crate) trait Endpoint: Send + Sync + 'static {
     const EVENT: &'static str;
     /// The parameter that holds the prompt, for errors about it.
     const PROMPT_PARAM: &'static str;
+    /// How large a body may be.
+    const BODY: BodyKind;
 
     type Whole: Answer;
     type Stream: Answer + Unpin;

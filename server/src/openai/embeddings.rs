@@ -8,7 +8,7 @@ use bytes::Buf;
 use futures::{Stream, StreamExt, TryStreamExt};
 use serde::Serialize;
 use sparkherd_engine::{Embedding, EmbeddingRequest, Pooling, Priority};
-use warp::reply::{Reply, Response};
+use warp::reply::Response;
 
 use super::ask::TextPrompt;
 use super::completions::take_prompts;
@@ -17,10 +17,11 @@ use super::ignored::with_ignored;
 use super::parameters::take_caller;
 use super::visit::{Incoming, Visit, bad_prompt, refused};
 use super::{ApiError, CallerWishes};
+use crate::body::BodyKind;
 use crate::engine::Place;
 
-/// Texts of one request. Clients cut theirs into lists of at most a thousand; their vectors are held until all are there.
-const INPUTS_MAX: usize = 1024;
+/// Texts of one request: OpenAI's limit.
+const INPUTS_MAX: usize = 2048;
 /// Texts of one request that are queued together: enough to fill a step, and no more places than a small client takes.
 const IN_FLIGHT: usize = 8;
 
@@ -42,10 +43,17 @@ pub(super) struct EmbeddingAsk {
     ignored: Vec<String>,
 }
 
+/// The answer as far as it is written: a vector becomes text when it comes, and is not kept beside it.
+struct EmbeddingList {
+    json: Vec<u8>,
+    encoding: Encoding,
+    count: usize,
+    prompt_tokens: u32,
+}
+
+/// What stands behind the vectors.
 #[derive(Serialize)]
-struct EmbeddingList<'a> {
-    object: &'static str,
-    data: Vec<EmbeddingObject>,
+struct EmbeddingListEnd<'a> {
     model: &'a str,
     usage: EmbeddingUsage,
 }
@@ -79,6 +87,37 @@ impl Vector {
                 Self::Base64(BASE64_STANDARD.encode(bytes))
             }
         }
+    }
+}
+
+impl EmbeddingList {
+    fn new(encoding: Encoding) -> Self {
+        Self { json: br#"{"object":"list","data":["#.to_vec(), encoding, count: 0, prompt_tokens: 0 }
+    }
+
+    fn push(&mut self, embedding: Embedding) -> serde_json::Result<()> {
+        let Embedding { values, usage, waited: _ } = embedding;
+        let object = EmbeddingObject {
+            object: "embedding",
+            index: self.count,
+            embedding: Vector::new(values, self.encoding),
+        };
+        if self.count > 0 {
+            self.json.push(b',');
+        }
+        serde_json::to_writer(&mut self.json, &object)?;
+        self.count += 1;
+        self.prompt_tokens = self.prompt_tokens.saturating_add(usage.prompt_tokens);
+        Ok(())
+    }
+
+    fn finish(mut self, model: &str) -> serde_json::Result<Vec<u8>> {
+        let prompt_tokens = self.prompt_tokens;
+        let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
+        self.json.extend_from_slice(b"],");
+        let end = serde_json::to_vec(&EmbeddingListEnd { model, usage })?;
+        self.json.extend_from_slice(end.strip_prefix(b"{").unwrap_or(&end));
+        Ok(self.json)
     }
 }
 
@@ -116,12 +155,14 @@ impl EmbeddingAsk {
 pub(crate) async fn embed<C: Buf>(
     incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    let mut visit = Visit::enter(incoming).await?;
-    let ask = EmbeddingAsk::parse(visit.body.bytes())?;
+    let (visit, body) = Visit::enter(incoming, BodyKind::Prompts).await?;
+    let ask = EmbeddingAsk::parse(body.bytes())?;
+    let share = body.into_share();
     let EmbeddingAsk { model, inputs, encoding, pooling, caller, ignored } = ask;
     visit.check_model(&model)?;
+    let caller = visit.caller(&caller);
     // Before anything is tokenised: what there is no room for costs nothing.
-    let mut first = visit.reserve(&caller, 1)?;
+    let first = visit.reserve(&caller, 1)?;
     let engine = Arc::clone(visit.service.engine_arc());
     let encode = move || {
         let tokens = |input| match input {
@@ -130,9 +171,10 @@ pub(crate) async fn embed<C: Buf>(
         };
         inputs.into_iter().map(tokens).collect::<Result<Vec<_>, _>>()
     };
-    let tokens = visit.service.blocking(encode).await.ok_or(ApiError::EngineFailed)?;
+    let encoded = visit.service.blocking((first, share), encode).await;
+    let (tokens, (mut first, share)) = encoded.ok_or(ApiError::EngineFailed)?;
+    drop(share);
     let tokens = tokens.map_err(|error| bad_prompt(&visit.service, "input", &error))?;
-    visit.body.release();
     let requests = tokens.into_iter().map(|prompt_tokens| {
         let place = first.pop().map_or_else(
             || visit.reserve(&caller, 1).map(|mut places| places.pop()),
@@ -140,16 +182,13 @@ pub(crate) async fn embed<C: Buf>(
         );
         embed_one(&visit, place, caller.priority, EmbeddingRequest { prompt_tokens, pooling })
     });
-    let embeddings: Vec<Embedding> =
-        futures::stream::iter(requests).buffered(IN_FLIGHT).try_collect().await?;
-    let prompt_tokens = embeddings.iter().fold(0_u32, |sum, one| sum.saturating_add(one.usage.prompt_tokens));
-    let data =
-        embeddings.into_iter().enumerate().map(|(index, Embedding { values, usage: _, waited: _ })| {
-            EmbeddingObject { object: "embedding", index, embedding: Vector::new(values, encoding) }
-        });
-    let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
-    let answer = EmbeddingList { object: "list", data: data.collect(), model: &model, usage };
-    Ok(with_ignored(warp::reply::json(&answer).into_response(), ignored))
+    let mut embeddings = futures::stream::iter(requests).buffered(IN_FLIGHT);
+    let mut list = EmbeddingList::new(encoding);
+    while let Some(embedding) = embeddings.try_next().await? {
+        list.push(embedding).map_err(|_| ApiError::EngineFailed)?;
+    }
+    let json = list.finish(&model).map_err(|_| ApiError::EngineFailed)?;
+    Ok(with_ignored(visit.service.unread().respond(caller.client, json), ignored))
 }
 
 async fn embed_one(

@@ -55,6 +55,8 @@ pub enum ApiError {
     BodyTooLarge { limit: usize },
     #[error("body did not arrive within {seconds} s")]
     BodyTimeout { seconds: u64 },
+    #[error("body stalled: too little of it came in {seconds} s")]
+    BodyStalled { seconds: u64 },
     #[error("body ended early")]
     BodyBroken,
     #[error("queue is full: {waiting} requests wait")]
@@ -129,7 +131,7 @@ impl ApiError {
             Self::MissingKey | Self::WrongKey => StatusCode::UNAUTHORIZED,
             Self::UnknownModel { .. } | Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTimeout { .. } | Self::BodyStalled { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
@@ -159,7 +161,7 @@ impl ApiError {
             Self::UnknownPath => "unknown_url",
             Self::Method { .. } => "method_not_supported",
             Self::BodyTooLarge { .. } => "request_too_large",
-            Self::BodyTimeout { .. } => "request_timeout",
+            Self::BodyTimeout { .. } | Self::BodyStalled { .. } => "request_timeout",
             Self::BodyBroken => "incomplete_body",
             Self::QueueFull { .. } => "queue_full",
             Self::ClientLimit { .. } => "rate_limit_exceeded",

@@ -5,27 +5,31 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use futures::Stream;
-use sparkherd_engine::{Generation, GenerationRequest, ModelInfo};
-use warp::http::header::{CONTENT_TYPE, HeaderValue};
+use sparkherd_engine::{Generation, GenerationRequest, Grammar, LogprobOptions, ModelInfo};
+use warp::http::header::HeaderValue;
 use warp::reply::Response;
 
 use super::ApiError;
 use super::answer::{Answer, Documents};
-use super::ask::{Ask, Endpoint, Head, Prompt};
+use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::ignored::with_ignored;
+use super::judged::{judge, judged_count};
 use super::parameters::Parameters;
-use super::prepare::{compile, prepare};
-use super::run::{Asked, Progress, Run};
+use super::prepare::{Prepared, Wanted, compile, prepare};
+use super::run::{Asked, Progress, Run, RunHolds};
 use super::stream::event_stream;
 use super::visit::{Incoming, Visit, refused};
 use super::wire::{Common, EventWriter, Members};
+use crate::engine::Place;
+use crate::service::Service;
 
 /// Answers a request of endpoint `E`. Dropping the future or the response's body cancels the generations.
 pub(crate) async fn generate<E: Endpoint, C: Buf>(
     incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    let mut visit = Visit::enter(incoming).await?;
-    let Ask { parameters, prompt, logprobs, echo, ignored } = E::parse(visit.body.bytes())?;
+    let (visit, body) = Visit::enter(incoming, E::BODY).await?;
+    let Ask { parameters, prompt, logprobs, echo, ignored } = E::parse(body.bytes())?;
+    let share = body.into_share();
     visit.check_model(&parameters.model)?;
     let info = visit.service.engine().info();
     if !info.generates {
@@ -38,12 +42,20 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
         Prompt::Texts(texts) => texts.len(),
     };
     // Before anything is tokenised: what there is no room for costs nothing.
-    let places = visit.reserve(&parameters.caller, prompts.saturating_mul(choices_each))?;
-    let prepared = prepare::<E>(&visit.service, prompt, echo, parameters.structure.clone()).await?;
-    visit.body.release();
+    let caller = visit.caller(&parameters.caller);
+    let places = visit.reserve(&caller, prompts.saturating_mul(choices_each))?;
+    let structure = parameters.structure.clone();
+    let wanted = Wanted { echo, streams: parameters.stream.is_some(), structure };
+    let held = (places, share);
+    let (prepared, (places, share)) = prepare::<E, _>(&visit.service, prompt, wanted, held).await?;
+    // What was read has become tokens: whoever waits for the answer holds nobody else's body up.
+    drop(share);
     // All prompts of a request have the same form.
     let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
-    let grammar = compile(&visit.service, structure).await?;
+    let (grammar, places) = compile(&visit.service, structure, places).await?;
+    let judged = prepared.iter().map(|prompt| prompt.tokens.len());
+    let judged = judged_count(judged, parameters.choices, logprobs.prompt)?;
+    let judging = judge(&visit.service, judged).await?;
     let Visit { service, active, arrived, .. } = visit;
     let id = service.next_id(E::ID_PREFIX);
     let members = Members::new(&Common {
@@ -59,39 +71,66 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
         logprobs: logprobs.sampled.is_some(),
         engine: Arc::clone(service.engine_arc()),
     };
-    let only_echo = parameters.max_tokens == Some(0);
-    let asked = Asked { choices_each, only_echo, priority: parameters.caller.priority, arrived };
-    let mut starts = Vec::with_capacity(places.len());
-    let mut generations: Vec<Generation> = Vec::with_capacity(places.len());
-    let seed = parameters.sampling.seed.unwrap_or_else(|| service.next_seed());
-    let answers = prepared
-        .iter()
-        .flat_map(|prompt| (0..u64::from(parameters.choices)).map(move |choice| (prompt, choice)));
-    for (place, (prompt, choice)) in places.into_iter().zip(answers) {
-        let mut sampling = parameters.sampling.clone();
-        // Choices of one prompt differ, and are the same again under the same seed.
-        sampling.seed = Some(seed.wrapping_add(choice));
-        let request = GenerationRequest {
-            prompt_tokens: prompt.tokens.to_vec(),
-            max_tokens: parameters.max_tokens.unwrap_or(u32::MAX).max(1),
-            sampling,
-            ends: parameters.ends.clone(),
-            logprobs,
-            grammar: grammar.clone(),
-            special_tokens: prompt.special_tokens(parameters.skip_special_tokens),
-        };
-        generations.push(place.submit(request).map_err(|error| refused(&service, E::PROMPT_PARAM, &error))?);
-        starts.push(prompt.start(only_echo, service.next_seed()));
-    }
-    let run = Run::new(generations, asked, &service, active);
+    let asked = Asked {
+        choices_each,
+        only_echo: parameters.only_echo(),
+        priority: parameters.caller.priority,
+        arrived,
+    };
+    let submission = Submission { places, prepared: &prepared, parameters: &parameters, logprobs, grammar };
+    let (generations, starts) = submission.submit::<E>(&service)?;
+    let run = Run::new(generations, asked, &service, RunHolds { active, judging });
     let mut response = match parameters.stream {
         Some(usage) => event_stream(E::stream(EventWriter::new(members, usage), head, starts), run),
-        None => whole(E::whole(members, head, starts), run).await?,
+        None => {
+            let json = whole(E::whole(members, head, starts), run).await?;
+            service.unread().respond(caller.client, json)
+        }
     };
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-request-id", id);
     }
     Ok(with_ignored(response, ignored))
+}
+
+/// A request whose prompts are tokens and whose answers have places.
+struct Submission<'a> {
+    places: Vec<Box<dyn Place>>,
+    prepared: &'a [Prepared],
+    parameters: &'a Parameters,
+    logprobs: LogprobOptions,
+    grammar: Option<Grammar>,
+}
+
+impl Submission<'_> {
+    /// Has all answers begun, the choices of a prompt one after the other.
+    fn submit<E: Endpoint>(self, service: &Service) -> Result<(Vec<Generation>, Vec<Start>), ApiError> {
+        let Self { places, prepared, parameters, logprobs, grammar } = self;
+        let mut starts = Vec::with_capacity(places.len());
+        let mut generations = Vec::with_capacity(places.len());
+        let seed = parameters.sampling.seed.unwrap_or_else(|| service.next_seed());
+        let answers = prepared
+            .iter()
+            .flat_map(|prompt| (0..u64::from(parameters.choices)).map(move |choice| (prompt, choice)));
+        for (place, (prompt, choice)) in places.into_iter().zip(answers) {
+            let mut sampling = parameters.sampling.clone();
+            // Choices of one prompt differ, and are the same again under the same seed.
+            sampling.seed = Some(seed.wrapping_add(choice));
+            let request = GenerationRequest {
+                prompt_tokens: prompt.tokens.to_vec(),
+                max_tokens: parameters.max_tokens.unwrap_or(u32::MAX).max(1),
+                sampling,
+                ends: parameters.ends.clone(),
+                logprobs,
+                grammar: grammar.clone(),
+                special_tokens: prompt.special_tokens(parameters.skip_special_tokens),
+            };
+            let generation = place.submit(request);
+            generations.push(generation.map_err(|error| refused(service, E::PROMPT_PARAM, &error))?);
+            starts.push(prompt.start(parameters.only_echo(), service.next_seed()));
+        }
+        Ok((generations, starts))
+    }
 }
 
 /// The engine would refuse these too, but could not say where they were written.
@@ -108,17 +147,14 @@ fn check_tokens(parameters: &Parameters, info: &ModelInfo) -> Result<(), ApiErro
     Ok(())
 }
 
-async fn whole(mut answer: impl Answer, mut run: Run) -> Result<Response, ApiError> {
+async fn whole(mut answer: impl Answer, mut run: Run) -> Result<Vec<u8>, ApiError> {
     let mut out = Documents::body();
     loop {
         let progress = poll_fn(|context| run.poll_write(&mut answer, &mut out, context)).await;
         match progress.map_err(|_| ApiError::EngineFailed)? {
             Progress::Running => {}
-            Progress::Ended => {
-                let mut response = Response::new(bytes::Bytes::from(out.take()).into());
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                return Ok(response);
-            }
+            Progress::Interrupted => tokio::task::yield_now().await,
+            Progress::Ended => return Ok(out.take()),
             Progress::Failed(error) => return Err(error),
             Progress::Gone => return Err(ApiError::EngineFailed),
         }

@@ -41,46 +41,71 @@ impl Prepared {
     }
 }
 
-pub(super) async fn prepare<E: Endpoint>(
+/// What the answers to a request are to be.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) echo: bool,
+    /// Whether they are given out as they come.
+    pub(super) streams: bool,
+    pub(super) structure: Option<Structure>,
+}
+
+/// `held` is what the request holds meanwhile.
+pub(super) async fn prepare<E: Endpoint, H: Send + 'static>(
     service: &Arc<Service>,
     prompt: Prompt,
-    echo: bool,
-    structure: Option<Structure>,
-) -> Result<Vec<Prepared>, ApiError> {
+    wanted: Wanted,
+    held: H,
+) -> Result<(Vec<Prepared>, H), ApiError> {
+    let Wanted { echo, streams, structure } = wanted;
     let engine = Arc::clone(service.engine_arc());
     let prepared = match prompt {
         Prompt::Chat(chat) => {
-            service.blocking(move || prepare_chat(&*engine, chat, structure).map(|prompt| vec![prompt])).await
+            service
+                .blocking(held, move || {
+                    prepare_chat(&*engine, chat, structure, streams).map(|prompt| vec![prompt])
+                })
+                .await
         }
         Prompt::Texts(texts) => {
             let prepare = move || {
                 texts.into_iter().map(|text| prepare_text(&*engine, text, echo, structure.clone())).collect()
             };
-            service.blocking(prepare).await
+            service.blocking(held, prepare).await
         }
     };
-    let prepared: Result<Vec<Prepared>, PromptError> = prepared.ok_or(ApiError::EngineFailed)?;
-    prepared.map_err(|error| bad_prompt(service, E::PROMPT_PARAM, &error))
+    let (prepared, held): (Result<Vec<Prepared>, PromptError>, H) = prepared.ok_or(ApiError::EngineFailed)?;
+    let prepared = prepared.map_err(|error| bad_prompt(service, E::PROMPT_PARAM, &error))?;
+    Ok((prepared, held))
 }
 
 fn prepare_chat(
     engine: &dyn ChatEngine,
     chat: Box<ChatAsk>,
     structure: Option<Structure>,
+    streams: bool,
 ) -> Result<Prepared, PromptError> {
     let ChatAsk { prompt, tools } = *chat;
     let encoded = engine.encode_chat(&prompt)?;
     let start = encoded.reasoning_start;
     let forced = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
-    let calls = engine.chat_format().tool_grammar(&tools.callable, &tools.choice, tools.parallel, start);
-    let calls = calls.map(|lark| Structure { param: "tools", source: GrammarSource::Lark(lark) });
+    let words = structure.as_ref().and_then(|structure| structure.source.lark_expression());
+    // A form that cannot be followed is refused, also beside calls that could.
+    let follows = forced || structure.is_some() == words.is_some();
+    let calls = follows.then(|| {
+        let format = engine.chat_format();
+        format.tool_grammar(&tools.callable, &tools.choice, tools.parallel, start, words.as_deref())
+    });
+    // What may be either is called what the client has a form for.
+    let param = structure.as_ref().filter(|_| !forced).map_or("tools", |structure| structure.param);
+    let calls = calls.flatten().map(|lark| Structure { param, source: GrammarSource::Lark(lark) });
     let words = structure.map(|structure| behind_thoughts(engine, structure, start));
     let parser = ParserOptions {
         start,
         tools: tools.callable.into_iter().map(|tool| tool.name).collect(),
         parallel: tools.parallel,
-        // What a grammar forces cannot turn out to be no call.
-        arguments: if forced { ArgumentDelivery::AsTheyCome } else { ArgumentDelivery::Whole },
+        // What a grammar forces cannot turn out to be no call; but it may be cut, and a whole answer has no half calls.
+        arguments: if forced && streams { ArgumentDelivery::AsTheyCome } else { ArgumentDelivery::Whole },
         id_seed: 0,
     };
     // Where calls are forced there are no words that could have a form.
@@ -92,8 +117,7 @@ fn prepare_chat(
     })
 }
 
-/// The form of an answer whose thoughts, if it has any, are free. A regular expression or a grammar of the client's own is of
-/// the whole answer.
+/// The form of an answer whose thoughts, if it has any, are free.
 fn behind_thoughts(engine: &dyn ChatEngine, structure: Structure, start: ReasoningStart) -> Structure {
     let Structure { param, source } = structure;
     let free =
@@ -117,15 +141,18 @@ fn prepare_text(
     Ok(Prepared { tokens: tokens.into(), echo: text.map(Into::into), parser: None, structure })
 }
 
-pub(super) async fn compile(
+/// `held` is what the request holds meanwhile.
+pub(super) async fn compile<H: Send + 'static>(
     service: &Arc<Service>,
     structure: Option<Structure>,
-) -> Result<Option<Grammar>, ApiError> {
-    let Some(Structure { param, source }) = structure else { return Ok(None) };
+    held: H,
+) -> Result<(Option<Grammar>, H), ApiError> {
+    let Some(Structure { param, source }) = structure else { return Ok((None, held)) };
     let engine = Arc::clone(service.engine_arc());
-    let compiled = service.compiling(move || engine.compile_grammar(&source)).await;
-    match compiled.ok_or(ApiError::EngineFailed)? {
-        Ok(grammar) => Ok(Some(grammar)),
+    let compiled = service.compiling(held, move || engine.compile_grammar(&source)).await;
+    let (compiled, held) = compiled.ok_or(ApiError::EngineFailed)?;
+    match compiled {
+        Ok(grammar) => Ok((Some(grammar), held)),
         Err(GrammarError::Vocabulary(_) | GrammarError::Thread(_)) => Err(ApiError::EngineFailed),
         Err(error) => Err(ApiError::Grammar { param, detail: error.to_string() }),
     }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use sparkherd_engine::{
     FinishReason, Generation, GenerationError, GenerationEvent, Piece, Priority, Start, TokenLogprob, Usage,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::ApiError;
@@ -34,6 +34,8 @@ enum Step {
 pub(super) enum Progress {
     /// Something may have been written, and more will come.
     Running,
+    /// More can be written at once, after others had their turn.
+    Interrupted,
     /// All choices are written to their end.
     Ended,
     Failed(ApiError),
@@ -50,8 +52,18 @@ pub(super) struct Run {
     /// Whether the beginning is written.
     opened: bool,
     aborting: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    _active: ActiveRequest,
+    _holds: RunHolds,
 }
+
+/// What a request counts as until it is answered.
+#[derive(Debug)]
+pub(super) struct RunHolds {
+    pub(super) active: ActiveRequest,
+    pub(super) judging: Option<OwnedSemaphorePermit>,
+}
+
+/// Tokens of a prompt whose probabilities are written in one go: with twenty others each, about a millisecond's work.
+const JUDGED_SLICE: usize = 256;
 
 /// What a run has to know of its request.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +79,8 @@ pub(super) struct Asked {
 struct Choice {
     /// Gone once the choice has ended.
     events: Option<mpsc::Receiver<GenerationEvent>>,
+    /// What was told of the prompt and is not yet written.
+    prompt: std::vec::IntoIter<TokenLogprob>,
     record: Record,
 }
 
@@ -89,7 +103,7 @@ impl Run {
         generations: Vec<Generation>,
         asked: Asked,
         service: &Arc<Service>,
-        active: ActiveRequest,
+        holds: RunHolds,
     ) -> Self {
         let Asked { choices_each, only_echo, priority, arrived } = asked;
         let choices = generations.into_iter().map(|generation| {
@@ -105,7 +119,7 @@ impl Run {
                 usage,
                 outcome: Outcome::Abort,
             };
-            Choice { events: Some(generation.events), record }
+            Choice { events: Some(generation.events), prompt: Vec::new().into_iter(), record }
         });
         Self {
             choices: choices.collect(),
@@ -113,7 +127,7 @@ impl Run {
             only_echo,
             opened: false,
             aborting: Box::pin(service.lifecycle().aborting()),
-            _active: active,
+            _holds: holds,
         }
     }
 
@@ -139,7 +153,10 @@ impl Run {
                 let now = choice.now(index);
                 let written = match step {
                     Step::Started => Ok(()),
-                    Step::Prompt(tokens) => answer.prompt(now, tokens, out),
+                    Step::Prompt(tokens) => {
+                        let written = answer.prompt(now, tokens, out);
+                        return Poll::Ready(written.map(|()| Progress::Interrupted));
+                    }
                     Step::Piece(piece) => answer.piece(now, piece, out),
                     Step::Finished(reason) => {
                         choice.events = None;
@@ -180,7 +197,13 @@ impl Choice {
     /// Pending for good once the choice has ended.
     fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
         let Some(events) = &mut self.events else { return Poll::Pending };
-        events.poll_recv(context).map(|event| self.record.note(event))
+        if self.prompt.len() == 0 {
+            match std::task::ready!(events.poll_recv(context)) {
+                Some(GenerationEvent::Prompt(tokens)) => self.prompt = tokens.into_iter(),
+                event => return Poll::Ready(self.record.note(event)),
+            }
+        }
+        Poll::Ready(Step::Prompt(self.prompt.by_ref().take(JUDGED_SLICE).collect()))
     }
 }
 

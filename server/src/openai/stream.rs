@@ -59,9 +59,13 @@ impl<A: Answer> EventStream<A> {
     /// Writes what there is to say now. Ready: something was said, or it ended.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         let progress = std::task::ready!(self.run.poll_write(&mut self.answer, &mut self.out, context))?;
-        self.ended = !matches!(progress, Progress::Running);
+        self.ended = !matches!(progress, Progress::Running | Progress::Interrupted);
         match progress {
             Progress::Running => {}
+            Progress::Interrupted => {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Progress::Ended => self.out.done(),
             Progress::Failed(error) => self.out.write_error(&error)?,
             Progress::Gone => return Poll::Ready(Err(StreamError::EngineGone)),

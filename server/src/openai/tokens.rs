@@ -6,13 +6,15 @@ use bytes::Buf;
 use futures::Stream;
 use serde::Serialize;
 use sparkherd_engine::text::ChatPrompt;
-use warp::reply::{Reply, Response};
+use sparkherd_engine::{Caller, ModelInfo};
+use warp::reply::Response;
 
-use super::ApiError;
 use super::chat::{CHAT_PROMPT_PARAMS, ChatAsk};
 use super::fields::Fields;
 use super::ignored::with_ignored;
 use super::visit::{Incoming, Visit, bad_prompt};
+use super::{ApiError, CallerWishes};
+use crate::body::BodyKind;
 
 /// What is to be made tokens.
 #[derive(Debug, PartialEq)]
@@ -89,8 +91,10 @@ impl DetokenizeAsk {
 pub(crate) async fn tokenize<C: Buf>(
     incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    let visit = Visit::enter(incoming).await?;
-    let TokenizeAsk { model, source, return_token_strs, ignored } = TokenizeAsk::parse(visit.body.bytes())?;
+    let (visit, body) = Visit::enter(incoming, BodyKind::Prompt).await?;
+    let TokenizeAsk { model, source, return_token_strs, ignored } = TokenizeAsk::parse(body.bytes())?;
+    let Caller { client, .. } = visit.caller(&CallerWishes::default());
+    let held = (visit.pass(client)?, body.into_share());
     model.map_or(Ok(()), |model| visit.check_model(&model))?;
     let param = if matches!(source, Source::Text { .. }) { "prompt" } else { "messages" };
     let engine = Arc::clone(visit.service.engine_arc());
@@ -103,27 +107,32 @@ pub(crate) async fn tokenize<C: Buf>(
         let token_strs = return_token_strs.then(|| tokens.iter().map(text).collect());
         Ok((tokens, token_strs))
     };
-    let encoded = visit.service.blocking(encode).await.ok_or(ApiError::EngineFailed)?;
+    let (encoded, _held) = visit.service.blocking(held, encode).await.ok_or(ApiError::EngineFailed)?;
     let (tokens, token_strs) = encoded.map_err(|error| bad_prompt(&visit.service, param, &error))?;
     let max_model_len = visit.service.engine().info().context;
     let answer = Tokenized { count: tokens.len(), max_model_len, tokens, token_strs };
-    Ok(with_ignored(warp::reply::json(&answer).into_response(), ignored))
+    let json = serde_json::to_vec(&answer).map_err(|_| ApiError::EngineFailed)?;
+    Ok(with_ignored(visit.service.unread().respond(client, json), ignored))
 }
 
 pub(crate) async fn detokenize<C: Buf>(
     incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    let visit = Visit::enter(incoming).await?;
-    let DetokenizeAsk { model, tokens, ignored } = DetokenizeAsk::parse(visit.body.bytes())?;
+    let (visit, body) = Visit::enter(incoming, BodyKind::Prompt).await?;
+    let DetokenizeAsk { model, tokens, ignored } = DetokenizeAsk::parse(body.bytes())?;
+    let Caller { client, .. } = visit.caller(&CallerWishes::default());
+    let held = (visit.pass(client)?, body.into_share());
     model.map_or(Ok(()), |model| visit.check_model(&model))?;
-    let vocab_size = visit.service.engine().info().vocab_size;
-    if tokens.iter().any(|token| *token >= vocab_size) {
-        let expected = format!("an array of tokens below {vocab_size}");
+    let ModelInfo { context, vocab_size, .. } = visit.service.engine().info();
+    let fits = u32::try_from(tokens.len()).is_ok_and(|count| count <= context);
+    if !fits || tokens.iter().any(|token| *token >= vocab_size) {
+        let expected = format!("an array of at most {context} tokens below {vocab_size}");
         return Err(ApiError::Invalid { param: "tokens".to_owned(), expected });
     }
     let engine = Arc::clone(visit.service.engine_arc());
-    let decoded =
-        visit.service.blocking(move || engine.decode(&tokens)).await.ok_or(ApiError::EngineFailed)?;
+    let decoded = visit.service.blocking(held, move || engine.decode(&tokens)).await;
+    let (decoded, _held) = decoded.ok_or(ApiError::EngineFailed)?;
     let prompt = decoded.map_err(|error| bad_prompt(&visit.service, "tokens", &error))?;
-    Ok(with_ignored(warp::reply::json(&Detokenized { prompt }).into_response(), ignored))
+    let json = serde_json::to_vec(&Detokenized { prompt }).map_err(|_| ApiError::EngineFailed)?;
+    Ok(with_ignored(visit.service.unread().respond(client, json), ignored))
 }

@@ -1,20 +1,23 @@
 //! What comes before every answer that costs something: door, body, place.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Buf;
 use futures::Stream;
-use sparkherd_engine::{Caller, SubmitError};
+use sparkherd_engine::{Caller, ClientKey, SubmitError};
 use tokio::time::Instant;
 use warp::http::HeaderMap;
 
 use super::{ApiError, CallerWishes, PromptSize};
 use crate::access::KeyHash;
-use crate::body::{Body, read_body};
+use crate::body::{Body, BodyKind, read_body};
 use crate::client::{Asker, Peer};
+use crate::client_gate::{CLIENT_PASSES, ClientPass};
 use crate::engine::{Place, PromptError};
 use crate::phase::{ActiveRequest, Phase};
 use crate::service::Service;
+use crate::unread::UNREAD_BYTES_MAX;
 
 /// A request as it stands on the doorstep.
 #[derive(Debug)]
@@ -31,7 +34,6 @@ pub(super) struct Visit {
     pub(super) service: Arc<Service>,
     pub(super) active: ActiveRequest,
     pub(super) arrived: Instant,
-    pub(super) body: Body,
     headers: HeaderMap,
     peer: Option<Peer>,
     key: Option<KeyHash>,
@@ -40,7 +42,8 @@ pub(super) struct Visit {
 impl Visit {
     pub(super) async fn enter<C: Buf>(
         incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
-    ) -> Result<Self, ApiError> {
+        kind: BodyKind,
+    ) -> Result<(Self, Body), ApiError> {
         let Incoming { service, headers, peer, body } = incoming;
         // Counted before the phase is read, so that a drain either refuses this request or waits for it.
         let active = service.lifecycle().enter();
@@ -49,8 +52,8 @@ impl Visit {
         if service.lifecycle().phase() >= Phase::Refusing {
             return Err(ApiError::Draining);
         }
-        let body = read_body(&headers, body, service.body_budget()).await?;
-        Ok(Self { service, active, arrived, body, headers, peer, key })
+        let body = read_body(&headers, body, kind, service.body_budget()).await?;
+        Ok((Self { service, active, arrived, headers, peer, key }, body))
     }
 
     pub(super) fn check_model(&self, model: &str) -> Result<(), ApiError> {
@@ -62,15 +65,34 @@ impl Visit {
         self.service.clients().caller(&asker, wishes)
     }
 
+    /// Lets a request of `client`'s pass that takes no place, unless many of its own do already.
+    pub(super) fn pass(&self, client: ClientKey) -> Result<ClientPass, ApiError> {
+        self.check_unread(client)?;
+        let detail = || format!("client has {CLIENT_PASSES} requests under way that wait for the tokenizer");
+        self.service.gate().pass(client).ok_or_else(|| self.client_limit(detail()))
+    }
+
     /// Takes a place for each of `count` sequences, or none.
-    pub(super) fn reserve(
-        &self,
-        wishes: &CallerWishes,
-        count: usize,
-    ) -> Result<Vec<Box<dyn Place>>, ApiError> {
-        let caller = self.caller(wishes);
-        let places = (0..count).map(|_| self.service.engine().reserve(&caller));
+    pub(super) fn reserve(&self, caller: &Caller, count: usize) -> Result<Vec<Box<dyn Place>>, ApiError> {
+        self.check_unread(caller.client)?;
+        let places = (0..count).map(|_| self.service.engine().reserve(caller));
         places.collect::<Result<_, _>>().map_err(|error| refused(&self.service, "prompt", &error))
+    }
+
+    /// Whoever does not read what it asked for gets nothing more.
+    fn check_unread(&self, client: ClientKey) -> Result<(), ApiError> {
+        let unread_bytes = self.service.unread().bytes_of(client);
+        if unread_bytes < UNREAD_BYTES_MAX {
+            return Ok(());
+        }
+        Err(self.client_limit(format!(
+            "client has {unread_bytes} bytes of answers that it has not read, and may ask below {UNREAD_BYTES_MAX}"
+        )))
+    }
+
+    fn client_limit(&self, detail: String) -> ApiError {
+        let retry_after_seconds = self.service.retry_after_seconds(Duration::ZERO);
+        ApiError::ClientLimit { detail, retry_after_seconds }
     }
 }
 

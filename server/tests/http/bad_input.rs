@@ -14,6 +14,7 @@ async fn assert_invalid(server: &Server, cases: impl IntoIterator<Item = (Value,
 #[tokio::test]
 async fn wrong_conversations_name_their_place() {
     let server = Server::start("").await;
+    let tool = json!([{"type": "function", "function": {"name": "f"}}]);
     assert_invalid(
         &server,
         [
@@ -53,6 +54,20 @@ async fn wrong_conversations_name_their_place() {
                 "tool_choice.function.name",
             ),
             (json!({"messages": [{"role": "assistant", "tool_calls": [7]}]}), "messages[0].tool_calls[0]"),
+            (
+                json!({"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}}),
+                "tool_choice.allowed_tools.tools",
+            ),
+            (
+                json!({"tools": tool, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "none", "tools": tool}}}),
+                "tool_choice.allowed_tools.mode",
+            ),
+            (
+                json!({"tools": tool, "tool_choice": {"type": "allowed_tools", "allowed_tools": {
+                    "mode": "auto", "tools": [{"type": "function", "function": {"name": "g"}}],
+                }}}),
+                "tool_choice.allowed_tools.tools[0].function.name",
+            ),
         ],
     )
     .await;
@@ -165,6 +180,9 @@ async fn what_is_not_offered_is_refused_by_name_and_its_neutral_value_is_taken()
             "{param}"
         );
     }
+    let custom = json!({"tool_choice": {"type": "custom", "custom": {"name": "f"}}});
+    let refusal_of_custom = refusal(server.chat(custom).await).await;
+    assert_eq!(refusal_of_custom, refused(400, "unsupported_parameter", Some("tool_choice.type")));
     for (message, param) in [
         (json!({"role": "function", "name": "f", "content": "42"}), "messages[0].role"),
         (json!({"role": "assistant", "content": "", "function_call": {}}), "messages[0].function_call"),
@@ -187,6 +205,8 @@ async fn forms_that_cannot_be_followed_say_whose_they_are() {
     for (changes, param) in [
         (json!({"response_format": {"type": "json_object"}}), "response_format"),
         (json!({"response_format": schema.clone(), "tools": tool, "tool_choice": "none"}), "response_format"),
+        (json!({"response_format": schema, "tools": tool}), "response_format"),
+        (json!({"response_format": schema, "tools": tool, "tool_choice": "required"}), "tools"),
         (json!({"structured_outputs": {"json": {"type": "object"}}}), "structured_outputs"),
         (json!({"structured_outputs": {"json_object": true}}), "structured_outputs"),
         (json!({"guided_choice": ["a", "b"]}), "guided_choice"),
@@ -198,9 +218,6 @@ async fn forms_that_cannot_be_followed_say_whose_they_are() {
         let refusal = refusal(server.chat(changes).await).await;
         assert_eq!(refusal, refused(400, "invalid_grammar", Some(param)), "{context}");
     }
-    let both = json!({"tools": tool, "response_format": schema});
-    let refusal = refusal(server.chat(both).await).await;
-    assert_eq!(refusal, refused(400, "unsupported_parameter", Some("response_format")));
     assert_eq!(server.chat(json!({"response_format": {"type": "text"}})).await.status(), 200);
 }
 

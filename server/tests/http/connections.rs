@@ -67,6 +67,44 @@ async fn a_head_that_does_not_end_closes_its_connection() {
     assert_eq!(rest(&mut kept).await, b"");
 }
 
+/// Writes the head of a request and a part of its body.
+async fn begin(stream: &mut TcpStream, path: &str, length: usize, begun: &str) {
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer {KEY}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all((head + begun).as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn bodies_that_dribble_in_hold_nobody_up() {
+    let server = Server::start("answer \"one\"").await;
+    let (mut first, mut second) = (connect(&server).await, connect(&server).await);
+    let active = async || server.service.lifecycle().active();
+    for (stream, path) in [(&mut first, "/v1/embeddings"), (&mut second, "/v1/completions")] {
+        begin(stream, path, 3 << 20, "{").await;
+    }
+    until("both are being read", async || active().await == 2).await;
+    // It would wait for longer than the client does.
+    let answer = server.post("/v1/embeddings").json(&json!({"model": "coder", "input": ["a"; 2048]}));
+    assert_eq!(answer.send().await.unwrap().status(), 200);
+    assert_eq!(active().await, 2, "they are still at it");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_none_of_its_answers_gets_no_more() {
+    let answer = format!("{} ", "x".repeat(2 << 20)).repeat(16);
+    let server = Server::start(&format!("answer {}", Value::from(answer))).await;
+    let body = json!({"model": "coder", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    let mut deaf = connect(&server).await;
+    begin(&mut deaf, "/v1/chat/completions", body.len(), &body).await;
+    let tokenize = || server.post("/tokenize").json(&json!({"prompt": "hi"})).send();
+    until("the answer lies there", async || tokenize().await.unwrap().status() == 429).await;
+    let refused = server.chat(json!({})).await;
+    assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (429, true));
+    drop(deaf);
+    until("it is given up", async || tokenize().await.unwrap().status() == 200).await;
+}
+
 #[tokio::test]
 async fn a_peer_that_reads_nothing_is_cut_off_and_its_request_ends() {
     let limits =
@@ -76,12 +114,8 @@ async fn a_peer_that_reads_nothing_is_cut_off_and_its_request_ends() {
     let server = Server::start_within(limits, &format!("answer {}", Value::from(answer))).await;
     let body = json!({"model": "coder", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let body = body.to_string();
-    let length = body.len();
     let mut deaf = connect(&server).await;
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: engine\r\nauthorization: Bearer {KEY}\r\ncontent-length: {length}\r\n\r\n"
-    );
-    deaf.write_all((head + &body).as_bytes()).await.unwrap();
+    begin(&mut deaf, "/v1/chat/completions", body.len(), &body).await;
     let aborted = "vllm:request_success_total{finished_reason=\"abort\",model_name=\"coder\"} 1";
     until("its request is given up", async || server.text_of_metrics().await.contains(aborted)).await;
     // What was on its way may still be read, and then the connection is at its end.

@@ -58,6 +58,22 @@ async fn each_input_gets_its_vector_in_order() {
     }
 }
 
+/// As many as OpenAI's clients send at once, in a body far larger than one prompt may have.
+#[tokio::test]
+async fn a_long_list_is_taken() {
+    let server = Server::start("").await;
+    let ask = async |inputs: usize, padding: usize| {
+        let body = json!({"model": MODEL, "input": vec!["a"; inputs], "padding": "x".repeat(padding)});
+        server.post("/v1/embeddings").json(&body).send().await.unwrap()
+    };
+    let answer: Value = ask(2048, 2 << 20).await.json().await.unwrap();
+    let data = answer["data"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    assert_eq!((data.len(), &answer["usage"]["prompt_tokens"]), (2048, &json!(2048)));
+    assert!(data.iter().enumerate().all(|(index, object)| object["index"] == index));
+    assert_eq!(refusal(ask(2049, 0).await).await, refused(400, "invalid_value", Some("input")));
+    assert_eq!(refusal(ask(1, 3 << 20).await).await, refused(413, "request_too_large", None));
+}
+
 /// RFC 4648, section 4.
 fn base64_decoded(letters: &str) -> Vec<u8> {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -37,6 +37,7 @@ async fn texts_and_conversations_become_tokens_and_text_again() {
             json!({"tokens": [4_000_000_000_u32]}),
             refused(400, "invalid_value", Some("tokens")),
         ),
+        ("/detokenize", json!({"tokens": vec![104; 65]}), refused(400, "invalid_value", Some("tokens"))),
         ("/detokenize", json!({}), refused(400, "missing_required_parameter", Some("tokens"))),
     ] {
         assert_eq!(refusal(post(path, body).await).await, expected, "{path}");

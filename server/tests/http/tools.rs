@@ -80,6 +80,28 @@ async fn what_may_not_be_called_stays_text() {
     }
 }
 
+/// What is not offered, or is offered and not allowed, cannot be called, whatever the model writes.
+#[tokio::test]
+async fn what_was_not_offered_is_not_called() {
+    let server = Server::start(CALLS).await;
+    let named = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let both = json!([tools()[0], named("other")]);
+    let allowed = |mode: &str, name: &str| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named(name)]}});
+    for (changes, called) in [
+        (json!({"tools": [named("other")]}), false),
+        (json!({"tools": both, "tool_choice": allowed("auto", "other")}), false),
+        (json!({"tools": both, "tool_choice": allowed("auto", "weather")}), true),
+    ] {
+        let context = changes.to_string();
+        let body: Value = server.chat(changes).await.json().await.unwrap();
+        let choice = &body["choices"][0];
+        assert_eq!(choice["finish_reason"], if called { "tool_calls" } else { "stop" }, "{context}");
+        assert_eq!(choice["message"].get("tool_calls").is_some(), called, "{context}");
+        let content = choice["message"]["content"].as_str().unwrap();
+        assert_eq!(content.contains("\"weather\""), !called, "{context}: {content}");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_cut_in_its_thoughts_is_empty_and_says_so() {
     let server = Server::start("answer \"<think>one two three\"").await;

@@ -28,6 +28,10 @@ pub(crate) const CONCURRENCY: u32 = 4;
 /// Far beyond what anything here takes on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 const MODEL: &str = "tiny";
+/// Random weights.
+const TINY: &str = "../engine/tests/goldens/tiny-qwen3-bf16";
+/// Trained, with a chat template that knows no tools: calls are forced in the Hermes dialect.
+const EXAMPLE: &str = "../examples/models/ask-sparkherd";
 
 /// A served engine. Ends with the test's runtime.
 pub(crate) struct Server {
@@ -44,13 +48,22 @@ pub(crate) struct Stream {
 impl Server {
     /// Serves the checkpoint behind a gate, with a queue as given.
     pub(crate) async fn gated(queue: impl FnOnce(QueueLimits) -> QueueLimits) -> (Self, Gate) {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/goldens/tiny-qwen3-bf16");
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(TINY);
         let (model, limits) = load(&directory);
         let (gate, gated) = Gate::before(model);
         let limits = EngineLimits { queue: queue(limits.queue), ..limits };
         let text = Text::load(&directory).unwrap();
         let (handle, worker) = Engine::start(Box::new(gated), text, limits, Clock::monotonic()).unwrap();
         (Self::serve(handle, worker).await, gate)
+    }
+
+    /// Serves the example model.
+    pub(crate) async fn example() -> Self {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(EXAMPLE);
+        let (model, limits) = load(&directory);
+        let text = Text::load(&directory).unwrap();
+        let (handle, worker) = Engine::start(Box::new(model), text, limits, Clock::monotonic()).unwrap();
+        Self::serve(handle, worker).await
     }
 
     async fn serve(engine: EngineHandle, worker: JoinHandle<()>) -> Self {
@@ -79,6 +92,34 @@ impl Server {
         body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let request = self.client.post(format!("{}/v1/completions", self.url)).bearer_auth(client);
         request.json(&body).send().await.unwrap()
+    }
+
+    /// A conversation of `changes` to a plain one.
+    pub(crate) async fn chat(&self, changes: Value) -> Response {
+        let messages = json!([{"role": "user", "content": "What is sparkherd?"}]);
+        let mut body = json!({"model": MODEL, "messages": messages, "seed": 1, "max_tokens": 120});
+        body.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let request = self.client.post(format!("{}/v1/chat/completions", self.url)).bearer_auth(CLIENTS[0]);
+        request.json(&body).send().await.unwrap()
+    }
+
+    /// The first choice of a whole answer.
+    pub(crate) async fn choice(&self, changes: Value) -> Value {
+        let answer: Value = self.chat(changes).await.json().await.unwrap();
+        answer["choices"].get(0).unwrap_or_else(|| panic!("{answer}")).clone()
+    }
+
+    /// The deltas of a streamed answer, and how it ended.
+    pub(crate) async fn deltas(&self, mut changes: Value) -> (Vec<Value>, Value) {
+        changes["stream"] = json!(true);
+        let mut stream = Stream { response: self.chat(changes).await, unread: String::new() };
+        let (mut deltas, mut reason) = (Vec::new(), Value::Null);
+        while let Some(payload) = stream.payload().await.filter(|payload| payload != "[DONE]") {
+            let event: Value = serde_json::from_str(&payload).unwrap();
+            deltas.push(event["choices"][0]["delta"].clone());
+            reason = event["choices"][0]["finish_reason"].clone();
+        }
+        (deltas, reason)
     }
 
     /// A stream of exactly so many tokens, for which there has to be room.

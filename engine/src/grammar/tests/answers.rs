@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{Ending, GrammarSource, bench, schema::violation};
+use crate::text::{ChatFormat, ReasoningStart, Tool, ToolChoice};
 
 const SEEDS: u64 = 12;
 
@@ -167,6 +168,67 @@ fn formats_patterns_expressions_and_choices_are_kept_to() {
             assert_eq!(ending, Ending::Complete, "{answer:?} for {source:?}");
             assert!(is_valid(&answer), "{answer:?} for {source:?}");
         }
+    }
+}
+
+/// Whether an answer may be these words, and end there.
+fn allows(bench: &super::Bench, source: &GrammarSource, answer: &str) -> bool {
+    let grammar = bench.compile(source);
+    let mut constraint = super::Constraint::new(&grammar);
+    for token in bench.text.encode(answer, false).unwrap() {
+        constraint.begin(&bench.threads);
+        match constraint.next().unwrap() {
+            super::NextTokens::Of(mask) if mask.allows(token) => drop(constraint.accept(token).unwrap()),
+            _ => return false,
+        }
+    }
+    constraint.begin(&bench.threads);
+    match constraint.next().unwrap() {
+        super::NextTokens::Nothing => true,
+        super::NextTokens::Of(mask) => bench.text.eos_token_ids().iter().any(|end| mask.allows(*end)),
+    }
+}
+
+/// Every form holds for what follows the thoughts, and for nothing in them.
+#[test]
+fn forms_begin_behind_the_thoughts() {
+    let bench = bench();
+    let lark = "start: word \"/\" word # two\nword: /[a-z]{2}/ # letters";
+    for (source, answer) in [
+        (GrammarSource::Regex("^[a-z]{2}/\\d$".to_owned()), "ab/7"),
+        (GrammarSource::Lark(lark.to_owned()), "ab/cd"),
+        (GrammarSource::Choice(vec!["yes".to_owned(), "no".to_owned()]), "no"),
+        (GrammarSource::JsonSchema("true".to_owned()), "7"),
+        (GrammarSource::JsonObject, "{\"a\": 1}"),
+    ] {
+        let expression = source.lark_expression().unwrap();
+        let format = ChatFormat::hermes();
+        let behind = |start| GrammarSource::Lark(format.after_reasoning(&expression, start).unwrap());
+        let open = behind(ReasoningStart::Reasoning);
+        assert!(allows(&bench, &open, &format!("Hm? </think>\n\n{answer}")), "{source:?}");
+        assert!(!allows(&bench, &open, answer), "thoughts do not end: {source:?}");
+        assert!(!allows(&bench, &open, "Hm? </think>\n\nHm."), "{source:?}");
+        let undecided = behind(ReasoningStart::Undecided);
+        assert!(allows(&bench, &undecided, answer), "{source:?}");
+        assert!(allows(&bench, &undecided, &format!("<think>Hm?</think>{answer}")), "{source:?}");
+        assert!(allows(&bench, &source, answer), "{source:?}");
+    }
+}
+
+/// Where both are asked for, an answer is calls or has the form.
+#[test]
+fn an_answer_beside_tools_is_calls_or_has_its_form() {
+    let bench = bench();
+    let tools = [Tool { name: "f".to_owned(), parameters: None, strict: false }];
+    let answer = GrammarSource::JsonObject.lark_expression().unwrap();
+    let (choice, start) = (ToolChoice::Auto, ReasoningStart::Answer);
+    let lark = ChatFormat::hermes().tool_grammar(&tools, &choice, true, start, Some(&answer)).unwrap();
+    let source = GrammarSource::Lark(lark);
+    let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {}}\n</tool_call>";
+    let two = format!("{call}\n{call}");
+    for (text, expected) in [(call, true), (&two, true), ("{\"a\": 1}", true), ("words", false), ("", false)]
+    {
+        assert_eq!(allows(&bench, &source, text), expected, "{text} {source:?}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! start: thought gap call ("\n" call){0,15}      tool_choice required or named
 //! start: thought head body tail* TEXT            auto with strict functions: anything, but calls as they must be
 //! start: thought gap answer                      response_format
+//! start: thought gap (calls | answer)            response_format and auto
 //! ```
 //!
 //! `thought` is there as [`ReasoningStart`] says. A marker that is a special token is written by its number, `<[128010]>`;
@@ -29,18 +30,21 @@ struct Lark {
 
 impl ChatFormat {
     /// What forces the answer to be calls as `choice` and the schemas say, or forces at least the calls in it, if a
-    /// function is strict. `None` if nothing is to be forced.
+    /// function is strict. With an `answer`, an expression as in [`Self::after_reasoning`], `auto` is calls or that. `None` if
+    /// nothing is to be forced.
     pub fn tool_grammar(
         &self,
         tools: &[Tool],
         choice: &ToolChoice,
         parallel: bool,
         start: ReasoningStart,
+        answer: Option<&str>,
     ) -> Option<String> {
-        let is_strict = tools.iter().any(|tool| tool.strict);
+        let answer = answer.filter(|_| *choice == ToolChoice::Auto);
+        let is_bound = answer.is_some() || tools.iter().any(|tool| tool.strict);
         let (tools, forced): (Vec<&Tool>, bool) = match choice {
             ToolChoice::None => return None,
-            ToolChoice::Auto => (tools.iter().filter(|_| is_strict).collect(), false),
+            ToolChoice::Auto => (tools.iter().filter(|_| is_bound).collect(), answer.is_some()),
             ToolChoice::Required => (tools.iter().collect(), true),
             ToolChoice::Named(name) => (tools.iter().filter(|tool| tool.name == *name).collect(), true),
         };
@@ -57,7 +61,13 @@ impl ChatFormat {
             }
         };
         let thought = lark.thought(self.reasoning, start, forced);
-        lark.rule("start", &format!("{thought}{calls}"));
+        match answer {
+            None => lark.rule("start", &format!("{thought}{calls}")),
+            Some(answer) => {
+                lark.rule("start", &format!("{thought}(({calls}) | answer)"));
+                lark.rule("answer", answer);
+            }
+        }
         for (index, tool) in tools.iter().enumerate() {
             lark.tool(index, tool, self.tools);
         }

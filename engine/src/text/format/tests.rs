@@ -70,7 +70,7 @@ fn tools(strict: bool) -> Vec<Tool> {
 #[test]
 fn nothing_is_forced_that_nobody_asked_for() {
     let lark = |tools: &[Tool], choice: &ToolChoice| {
-        hermes().tool_grammar(tools, choice, true, ReasoningStart::Answer)
+        hermes().tool_grammar(tools, choice, true, ReasoningStart::Answer, None)
     };
     assert_eq!(lark(&tools(true), &ToolChoice::None), None);
     assert_eq!(lark(&tools(false), &ToolChoice::Auto), None);
@@ -84,7 +84,8 @@ fn nothing_is_forced_that_nobody_asked_for() {
 
 #[test]
 fn grammars_are_these() {
-    let grammar = hermes().tool_grammar(&tools(true), &ToolChoice::Required, true, ReasoningStart::Reasoning);
+    let grammar =
+        hermes().tool_grammar(&tools(true), &ToolChoice::Required, true, ReasoningStart::Reasoning, None);
     let style = |lenient: bool| {
         format!(
             "\"x-guidance\":{{\"whitespace_flexible\":false,\"item_separator\":\", \",\"key_separator\":\": \",\
@@ -112,7 +113,8 @@ fn grammars_are_these() {
     ];
     assert_eq!(grammar.unwrap(), expected.join("\n"));
     let one = |format: ChatFormat, choice: ToolChoice, strict| {
-        let grammar = format.tool_grammar(&tools(strict), &choice, false, ReasoningStart::Undecided).unwrap();
+        let start = ReasoningStart::Undecided;
+        let grammar = format.tool_grammar(&tools(strict), &choice, false, start, None).unwrap();
         grammar.lines().find(|line| line.starts_with("start: ")).unwrap().to_owned()
     };
     assert_eq!(one(llama(), ToolChoice::Required, false), "start: call");
@@ -124,4 +126,17 @@ fn grammars_are_these() {
     );
     assert_eq!(one(mistral_list(), ToolChoice::Required, false), "start: call");
     assert_eq!(one(hermes(), ToolChoice::Auto, true), "start: (head body){0,1} TEXT");
+    let either = |format: ChatFormat, choice: ToolChoice| {
+        let start = ReasoningStart::Undecided;
+        let grammar = format.tool_grammar(&tools(false), &choice, true, start, Some("\"x\"")).unwrap();
+        (
+            grammar.lines().find(|line| line.starts_with("start: ")).unwrap().to_owned(),
+            grammar.lines().any(|line| line == "answer: \"x\""),
+        )
+    };
+    let expected = "start: (open thought gap?)? ((call (\"\\n\" call){0,15}) | answer)".to_owned();
+    assert_eq!(either(hermes(), ToolChoice::Auto), (expected, true));
+    assert_eq!(either(llama(), ToolChoice::Auto), ("start: ((call) | answer)".to_owned(), true));
+    // Where calls are forced there are no words that could have a form.
+    assert_eq!(either(llama(), ToolChoice::Required), ("start: call".to_owned(), false));
 }

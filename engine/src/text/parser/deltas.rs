@@ -51,11 +51,6 @@ impl Deltas {
         self.take()
     }
 
-    /// Calls given out.
-    pub(super) fn calls(&self) -> u32 {
-        if self.parallel { self.calls } else { self.calls.min(1) }
-    }
-
     pub(super) fn reasoning(&mut self, text: String) {
         self.give(ChatDelta::Reasoning(text));
     }

@@ -25,7 +25,7 @@ use super::{
     format::{ChatFormat, Marker, ReasoningMarkers, ReasoningStart, ToolMarkers},
     withhold::possible_beginning,
 };
-use call::{Call, CallReader};
+use call::CallReader;
 pub use deltas::ChatDelta;
 use deltas::Deltas;
 use json_object::Scan;
@@ -36,8 +36,8 @@ pub enum ArgumentDelivery {
     /// Once the call is whole and its arguments are a JSON object. What is no call after all becomes content.
     #[default]
     Whole,
-    /// Piece by piece. Only for an answer whose grammar leaves no other way to go on: what has been given out cannot be
-    /// taken back, and an answer that ends in the middle leaves them cut.
+    /// Piece by piece. Only for a streamed answer whose grammar leaves no other way to go on: what has been given out cannot
+    /// be taken back, and an answer that ends in the middle leaves them cut, which [`ChatParser::is_call_cut`] tells.
     AsTheyCome,
 }
 
@@ -67,6 +67,8 @@ pub struct ChatParser {
     lead: String,
     /// Whether a Hermes call has been opened and not closed.
     is_open: bool,
+    /// See [`Self::is_call_cut`].
+    is_call_cut: bool,
     state: State,
     deltas: Deltas,
 }
@@ -139,6 +141,7 @@ impl ChatParser {
             pending: String::new(),
             lead: String::new(),
             is_open: false,
+            is_call_cut: false,
             state: State::Content,
             deltas,
         };
@@ -159,9 +162,10 @@ impl ChatParser {
         deltas
     }
 
-    /// Calls given out so far.
-    pub fn tool_calls(&self) -> u32 {
-        self.deltas.calls()
+    /// Whether a call was begun that is not whole: the answer ended in the middle of it, or its arguments, given out as they
+    /// came, are no JSON object after all.
+    pub fn is_call_cut(&self) -> bool {
+        self.is_call_cut
     }
 
     fn advance(&mut self, at_end: bool) -> Vec<ChatDelta> {
@@ -329,9 +333,12 @@ impl ChatParser {
                 self.state = State::Object { reader, started, place };
                 return false;
             }
-            Scan::Complete(bytes) if started => self.call_ended(bytes, place),
+            Scan::Complete(bytes) if started => {
+                self.is_call_cut |= reader.call(&self.pending, bytes).is_none();
+                self.call_ended(bytes, place);
+            }
             Scan::Complete(bytes) => match reader.call(&self.pending, bytes) {
-                Some(call) if self.is_callable(&call, place) => {
+                Some(call) if self.is_callable(&call.name) => {
                     self.deltas.call(call.name);
                     self.deltas.arguments(call.arguments);
                     self.call_ended(bytes, place);
@@ -339,18 +346,22 @@ impl ChatParser {
                 _ => self.no_call(),
             },
             Scan::Incomplete | Scan::Malformed if started => {
+                self.is_call_cut = true;
                 self.lead.clear();
                 self.pending.drain(..reader.valid_bytes());
                 self.deltas.call_ended();
             }
-            Scan::Incomplete | Scan::Malformed => self.no_call(),
+            Scan::Incomplete | Scan::Malformed => {
+                self.is_call_cut |= scan == Scan::Incomplete;
+                self.no_call();
+            }
         }
         true
     }
 
-    /// Bare JSON is a call only if there is such a function.
-    fn is_callable(&self, call: &Call, place: Place) -> bool {
-        !matches!(place, Place::LlamaFirst | Place::LlamaNext) || self.options.tools.contains(&call.name)
+    /// A call is one only if there is such a function.
+    fn is_callable(&self, name: &str) -> bool {
+        self.options.tools.iter().any(|tool| tool == name)
     }
 
     /// Gives out the arguments that have come. Tells whether the call has begun.
@@ -358,6 +369,9 @@ impl ChatParser {
         let Some((name, text)) = reader.next_arguments(&self.pending) else { return false };
         let text = text.to_owned();
         if !started {
+            if !self.is_callable(&name) {
+                return false;
+            }
             self.deltas.call(name);
         }
         self.deltas.arguments(text);

@@ -49,12 +49,11 @@ impl ChatChoice {
         deltas
     }
 
-    /// An answer cut in the middle of a call says so rather than that it is a call.
-    pub(super) const fn finish_reason(&self, reason: FinishReason) -> &'static str {
-        match reason {
-            FinishReason::Length => finish_reason(reason),
-            _ if self.called => "tool_calls",
-            _ => finish_reason(reason),
-        }
+    /// An answer cut in the middle of a call, by a stop string as well as by its length, says so rather than that it is calls:
+    /// whoever reads `tool_calls` finds every call whole.
+    pub(super) fn finish_reason(&self, reason: FinishReason) -> &'static str {
+        let is_cut =
+            reason == FinishReason::Length || self.parser.as_ref().is_some_and(ChatParser::is_call_cut);
+        if self.called && !is_cut { "tool_calls" } else { finish_reason(reason) }
     }
 }

@@ -8,14 +8,15 @@ mod tools;
 mod whole;
 
 use sparkherd_engine::LogprobOptions;
-use sparkherd_engine::text::{ChatPrompt, ToolChoice};
+use sparkherd_engine::text::ChatPrompt;
 
 use super::ApiError;
 use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::fields::Fields;
 use super::logprobs::TOP_LOGPROBS_MAX;
-use super::parameters::{Parameters, Structure};
+use super::parameters::Parameters;
 use super::wire::{EventWriter, Members};
+use crate::body::BodyKind;
 
 pub(crate) use tools::Tools;
 
@@ -71,6 +72,7 @@ impl Endpoint for Chat {
     const WHOLE: &'static str = "chat.completion";
     const EVENT: &'static str = "chat.completion.chunk";
     const PROMPT_PARAM: &'static str = "messages";
+    const BODY: BodyKind = BodyKind::Prompt;
 
     type Whole = ChatWhole;
     type Stream = ChatStream;
@@ -85,14 +87,6 @@ impl Endpoint for Chat {
         let mut ignored = Vec::new();
         let chat = ChatAsk::take(&mut fields, &mut ignored)?;
         ignored.extend(fields.left_over());
-        // A form for the words would forbid the calls.
-        if let Some(Structure { param, .. }) = parameters.structure
-            && chat.tools.choice == ToolChoice::Auto
-            && !chat.tools.callable.is_empty()
-        {
-            let allowed = "text only, or \"tool_choice\": \"none\" or \"required\" with it";
-            return Err(ApiError::Unsupported { param: param.to_owned(), allowed });
-        }
         Ok(Ask { parameters, prompt: Prompt::Chat(Box::new(chat)), logprobs, echo: false, ignored })
     }
 

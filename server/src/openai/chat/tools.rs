@@ -20,6 +20,7 @@ const NAME_BYTES_MAX: usize = 64;
 pub(crate) struct Tools {
     /// OpenAI's objects, without what nobody looked at.
     pub(crate) shown: Vec<Value>,
+    /// Those that `tool_choice` allows: a call of another is none.
     pub(crate) callable: Vec<Tool>,
     pub(crate) choice: ToolChoice,
     pub(crate) parallel: bool,
@@ -45,7 +46,8 @@ pub(super) fn take_tools(fields: &mut Fields<'_>, ignored: &mut Vec<String>) -> 
         tools.shown.push(shown);
         tools.callable.push(callable);
     }
-    tools.choice = take_choice(fields, choice, &tools.callable)?;
+    let choice = choice.map(|choice| take_choice(fields, choice, &mut tools.callable)).transpose()?;
+    tools.choice = choice.unwrap_or_default();
     if tools.choice == ToolChoice::None {
         // What may not be called is not shown either: a model cannot be tempted by what it does not know.
         tools.shown.clear();
@@ -80,30 +82,72 @@ fn tool(mut fields: Fields<'_>, ignored: &mut Vec<String>) -> Result<(Value, Too
     Ok((json!({"type": "function", "function": shown}), callable))
 }
 
-/// `"none"`, `"auto"`, `"required"`, or `{"type": "function", "function": {"name": …}}`.
+/// `"none"`, `"auto"`, `"required"`, `{"type": "function", "function": {"name": …}}`, or `{"type": "allowed_tools", …}`.
 fn take_choice(
     fields: &Fields<'_>,
-    choice: Option<&RawValue>,
-    tools: &[Tool],
+    choice: &RawValue,
+    tools: &mut Vec<Tool>,
 ) -> Result<ToolChoice, ApiError> {
-    let expected = "\"none\", \"auto\", \"required\" or one of 'tools' as {\"type\": \"function\", \"function\": {\"name\": …}}";
+    let expected = "\"none\", \"auto\", \"required\", or an object of type \"function\" or \"allowed_tools\"";
     let wrong = || fields.invalid("tool_choice", expected);
-    let Some(choice) = choice else { return Ok(ToolChoice::Auto) };
     if let Ok(word) = serde_json::from_str::<String>(choice.get()) {
-        return match word.as_str() {
-            "none" => Ok(ToolChoice::None),
-            "auto" => Ok(ToolChoice::Auto),
-            "required" if !tools.is_empty() => Ok(ToolChoice::Required),
-            "required" => Err(fields.invalid("tool_choice", "\"none\" or \"auto\" where there are no tools")),
-            _ => Err(wrong()),
-        };
+        return choice_of(&word, tools).ok_or_else(|| match word.as_str() {
+            "required" => fields.invalid("tool_choice", "\"none\" or \"auto\" where there are no tools"),
+            _ => wrong(),
+        });
     }
-    let mut named = Fields::of_value(&fields.path("tool_choice"), choice).map_err(|_| wrong())?;
-    let function: &RawValue = named.take_required("function", expected)?;
-    let mut function = Fields::of_value(&named.path("function"), function)?;
+    let mut choice = Fields::of_value(&fields.path("tool_choice"), choice).map_err(|_| wrong())?;
+    let kind: Option<String> = choice.take("type", "a string")?;
+    match kind.as_deref() {
+        None | Some("function") => Ok(ToolChoice::Named(take_name(&mut choice, tools)?)),
+        Some("allowed_tools") => take_allowed(&mut choice, tools),
+        Some(_) => {
+            let allowed = "\"function\" or \"allowed_tools\"";
+            Err(ApiError::Unsupported { param: choice.path("type"), allowed })
+        }
+    }
+}
+
+fn choice_of(word: &str, tools: &[Tool]) -> Option<ToolChoice> {
+    match word {
+        "none" => Some(ToolChoice::None),
+        "auto" => Some(ToolChoice::Auto),
+        "required" if !tools.is_empty() => Some(ToolChoice::Required),
+        _ => None,
+    }
+}
+
+/// `{"allowed_tools": {"mode": "auto" | "required", "tools": [{"type": "function", "function": {"name": …}}, …]}}`: all tools
+/// are shown, so that prompts stay the same, and only these may be called.
+fn take_allowed(choice: &mut Fields<'_>, tools: &mut Vec<Tool>) -> Result<ToolChoice, ApiError> {
+    let allowed: &RawValue = choice.take_required("allowed_tools", "an object")?;
+    let mut allowed = Fields::of_value(&choice.path("allowed_tools"), allowed)?;
+    let mode: String = allowed.take_required("mode", "\"auto\" or \"required\"")?;
+    let expected = format!("an array of 1 to {TOOLS_MAX} tools");
+    let raw: Vec<&RawValue> = allowed.take_required("tools", &expected)?;
+    if raw.is_empty() || raw.len() > TOOLS_MAX {
+        return Err(allowed.invalid("tools", expected));
+    }
+    let path = allowed.path("tools");
+    let named = raw
+        .iter()
+        .enumerate()
+        .map(|(index, value)| take_name(&mut Fields::of_value(&format!("{path}[{index}]"), value)?, tools));
+    let names: Vec<String> = named.collect::<Result<_, _>>()?;
+    tools.retain(|tool| names.contains(&tool.name));
+    match choice_of(&mode, tools) {
+        Some(choice) if choice != ToolChoice::None => Ok(choice),
+        _ => Err(allowed.invalid("mode", "\"auto\" or \"required\"")),
+    }
+}
+
+/// The name of one of `tools`.
+fn take_name(choice: &mut Fields<'_>, tools: &[Tool]) -> Result<String, ApiError> {
+    let function: &RawValue = choice.take_required("function", "an object with a 'name'")?;
+    let mut function = Fields::of_value(&choice.path("function"), function)?;
     let name: String = function.take_required("name", "a string")?;
     if tools.iter().any(|tool| tool.name == name) {
-        Ok(ToolChoice::Named(name))
+        Ok(name)
     } else {
         Err(function.invalid("name", "the name of one of 'tools'"))
     }

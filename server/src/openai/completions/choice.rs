@@ -12,21 +12,32 @@ pub(super) struct CompletionChoice {
     pub(super) token_ids: Vec<u32>,
     /// Characters before the next token.
     offset: usize,
+    /// Whether the prompt's first token is told.
+    judged: bool,
 }
 
 impl CompletionChoice {
     pub(super) fn new(start: Start) -> Self {
         let text = start.echo.as_deref().unwrap_or_default().to_owned();
-        Self { start, text, logprobs: CompletionLogprobs::default(), token_ids: Vec::new(), offset: 0 }
+        Self {
+            start,
+            text,
+            logprobs: CompletionLogprobs::default(),
+            token_ids: Vec::new(),
+            offset: 0,
+            judged: false,
+        }
     }
 
     pub(super) fn prompt_token_ids(&self) -> &[u32] {
         &self.start.prompt_tokens
     }
 
-    /// The prompt's tokens, the first of which nothing came before.
+    /// The prompt's next tokens; before the first of them is one that nothing came before.
     pub(super) fn push_prompt(&mut self, head: &Head, tokens: &[TokenLogprob]) {
-        if let Some(&first) = self.start.prompt_tokens.first() {
+        if !std::mem::replace(&mut self.judged, true)
+            && let Some(&first) = self.start.prompt_tokens.first()
+        {
             self.offset = self.logprobs.push_first(&*head.engine, first);
         }
         for token in tokens {

@@ -13,6 +13,7 @@ use super::fields::Fields;
 use super::logprobs::TOP_LOGPROBS_MAX;
 use super::parameters::Parameters;
 use super::wire::{EventWriter, Members};
+use crate::body::BodyKind;
 
 use stream::CompletionStream;
 use whole::CompletionWhole;
@@ -32,6 +33,7 @@ impl Endpoint for Completions {
     const WHOLE: &'static str = "text_completion";
     const EVENT: &'static str = "text_completion";
     const PROMPT_PARAM: &'static str = "prompt";
+    const BODY: BodyKind = BodyKind::Prompts;
 
     type Whole = CompletionWhole;
     type Stream = CompletionStream;

@@ -70,15 +70,17 @@ impl Answer for CompletionStream {
         &mut self,
         now: ChoiceNow,
         tokens: Vec<TokenLogprob>,
-        out: &mut Documents,
+        _: &mut Documents,
     ) -> serde_json::Result<()> {
         if let Some(choice) = self.choices.get_mut(now.index) {
             choice.push_prompt(&self.head, &tokens);
         }
-        self.write_choice(now, None, out)
+        Ok(())
     }
 
     fn piece(&mut self, now: ChoiceNow, piece: Piece, out: &mut Documents) -> serde_json::Result<()> {
+        // The prompt, once all of it is judged.
+        self.write_choice(now, None, out)?;
         if let Some(choice) = self.choices.get_mut(now.index) {
             choice.push(&self.head, piece);
         }
@@ -93,6 +95,7 @@ impl Answer for CompletionStream {
     ) -> serde_json::Result<()> {
         let only_echo = self.choices.get(now.index).is_some_and(CompletionChoice::is_only_echo);
         let reason = if only_echo { "length" } else { finish_reason(reason) };
+        self.write_choice(now, None, out)?;
         self.write_choice(now, Some(reason), out)
     }
 

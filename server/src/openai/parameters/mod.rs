@@ -42,6 +42,11 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
+    /// Whether the prompt is sent only to be judged: no token of an answer is wanted.
+    pub(super) fn only_echo(&self) -> bool {
+        self.max_tokens == Some(0)
+    }
+
     /// `least_tokens`: how few an answer may be asked to have.
     pub(super) fn take(fields: &mut Fields<'_>, least_tokens: u32) -> Result<Self, ApiError> {
         neutral::refuse_not_offered(fields)?;

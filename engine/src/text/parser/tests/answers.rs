@@ -81,6 +81,8 @@ fn what_is_no_call_is_content_without_its_markers() {
         "{\"name\": \"f\", \"arguments\": [1]}",
         "{\"name\": \"\", \"arguments\": {}}",
         "{\"name\": 7}",
+        // A function that was not offered.
+        "{\"name\": \"h\", \"arguments\": {}}",
         "{\"arguments\": {}}",
         "{\"a\": 1}",
         "f(1)",
@@ -166,6 +168,8 @@ fn mistral_calls_are_read() {
         ("[TOOL_CALLS]f[ARGS]{\"a\": 1", "f{\"a\": 1", &[]),
         ("[TOOL_CALLS][{\"name\": \"f\"", "[{\"name\": \"f\"", &[]),
         ("[TOOL_CALLS]not a name[ARGS]{}", "not a name{}", &[]),
+        ("[TOOL_CALLS]h[ARGS]{}", "h{}", &[]),
+        (r#"[TOOL_CALLS][{"name": "f", "arguments": {"a": 1}}, {"name": "h"}]"#, ", {\"name\": \"h\"}]", one),
         ("[TOOL_CALLS]f[CALL_ID]an id[ARGS]{}", "fan id{}", &[]),
         ("[TOOL_CALLS]f[ARGS]x", "fx", &[]),
         ("[TOOL_CALLS]", "", &[]),
@@ -179,10 +183,7 @@ fn mistral_calls_are_read() {
 fn only_the_first_call_is_given_where_one_is_wanted() {
     let options = ParserOptions { parallel: false, ..options(ReasoningStart::Answer) };
     let text = format!("{CALL}\n<tool_call>{{\"name\": \"g\"}}</tool_call>");
-    assert_eq!(answer(&hermes(), options.clone(), &text).calls, [("f".to_owned(), "{\"a\": 1}".to_owned())]);
-    let mut parser = hermes().parser(options);
-    parser.push(&text);
-    assert_eq!(parser.tool_calls(), 1);
+    assert_eq!(answer(&hermes(), options, &text).calls, [("f".to_owned(), "{\"a\": 1}".to_owned())]);
 }
 
 #[test]
@@ -214,8 +215,36 @@ fn arguments_come_as_they_are_written_if_that_is_asked() {
         assert_eq!(answer(&format, options.clone(), text), expected, "{text}");
     }
     // An answer that is cut leaves them cut, and no text of them elsewhere.
-    let cut = answer(&hermes(), options, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": ");
+    let cut = answer(&hermes(), options.clone(), "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": ");
     assert_eq!((cut.content.as_str(), cut.calls), ("", vec![("f".to_owned(), "{\"a\": ".to_owned())]));
+    // A function that was not offered is none here either.
+    let other = answer(&hermes(), options, "<tool_call>{\"name\": \"h\", \"arguments\": {}}</tool_call>");
+    assert_eq!((other.content.as_str(), other.calls.len()), ("{\"name\": \"h\", \"arguments\": {}}", 0));
+}
+
+/// Whoever asks for calls is told that they are whole, or that they are not, however they are given out.
+#[test]
+fn a_call_that_is_not_whole_is_told() {
+    let second = "<tool_call>{\"name\": \"g\", \"arguments\": {\"b";
+    let surrogate = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"\\ud800\"}}</tool_call>";
+    let cut = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}";
+    // Text, and whether it is cut where arguments are given out whole, and as they come.
+    for (text, whole, streamed) in [
+        (CALL.to_owned(), false, false),
+        ("words".to_owned(), false, false),
+        (format!("{CALL}\n{second}"), true, true),
+        (cut.to_owned(), true, true),
+        (surrogate.to_owned(), false, true),
+    ] {
+        for (arguments, expected) in
+            [(ArgumentDelivery::Whole, whole), (ArgumentDelivery::AsTheyCome, streamed)]
+        {
+            let mut parser = hermes().parser(ParserOptions { arguments, ..options(ReasoningStart::Answer) });
+            parser.push(&text);
+            parser.finish();
+            assert_eq!(parser.is_call_cut(), expected, "{arguments:?}: {text}");
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,116 @@
+//! Whole answers that lie until their clients have read them, counted by client. Their requests have ended and are in no
+//! queue any more; streams need no such count, because a generation waits for its reader, or gives it up.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::Stream;
+use sparkherd_engine::ClientKey;
+use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use warp::reply::{Reply, Response};
+
+/// Unread bytes from which a client is served nothing new: hundreds of long answers, or a large list of vectors.
+pub(crate) const UNREAD_BYTES_MAX: usize = 16 << 20;
+/// An answer is handed over in pieces of what a connection buffers anyway; one that is no larger is not counted.
+const PIECE_BYTES: usize = 16 << 10;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UnreadAnswers {
+    /// Bytes of clients that have any.
+    by_client: Arc<Mutex<BTreeMap<ClientKey, usize>>>,
+}
+
+/// The rest of an answer.
+struct Unread {
+    answers: UnreadAnswers,
+    client: ClientKey,
+    left: Bytes,
+}
+
+impl UnreadAnswers {
+    pub(crate) fn bytes_of(&self, client: ClientKey) -> usize {
+        let all = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&client).copied().unwrap_or_default()
+    }
+
+    /// Hands a JSON document to its client.
+    pub(crate) fn respond(&self, client: ClientKey, json: Vec<u8>) -> Response {
+        let length = HeaderValue::from(json.len());
+        let mut response = if json.len() <= PIECE_BYTES {
+            Response::new(Bytes::from(json).into())
+        } else {
+            self.add(client, json.len());
+            let unread = Unread { answers: self.clone(), client, left: json.into() };
+            warp::reply::stream(unread).into_response()
+        };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, length);
+        response
+    }
+
+    fn add(&self, client: ClientKey, bytes: usize) {
+        let mut all = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        *all.entry(client).or_default() += bytes;
+    }
+
+    fn remove(&self, client: ClientKey, bytes: usize) {
+        let mut all = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unread) = all.get_mut(&client) {
+            *unread = unread.saturating_sub(bytes);
+            if *unread == 0 {
+                all.remove(&client);
+            }
+        }
+    }
+}
+
+impl Stream for Unread {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = self.left.len().min(PIECE_BYTES);
+        if piece == 0 {
+            return Poll::Ready(None);
+        }
+        let piece = self.left.split_to(piece);
+        self.answers.remove(self.client, piece.len());
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.answers.remove(self.client, self.left.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_counts_until_it_is_read_or_given_up() {
+        let (answers, client) = (UnreadAnswers::default(), ClientKey(1));
+        let unread = |bytes: usize| {
+            answers.add(client, bytes);
+            Unread { answers: answers.clone(), client, left: vec![7; bytes].into() }
+        };
+        let (mut first, second) = (unread(PIECE_BYTES + 1), unread(PIECE_BYTES));
+        assert_eq!(answers.bytes_of(client), 2 * PIECE_BYTES + 1);
+        assert_eq!(answers.bytes_of(ClientKey(2)), 0);
+        assert_eq!(first.next().await.map(|piece| piece.unwrap().len()), Some(PIECE_BYTES));
+        assert_eq!(answers.bytes_of(client), PIECE_BYTES + 1);
+        drop(second);
+        assert_eq!(answers.bytes_of(client), 1);
+        assert_eq!(first.next().await.map(|piece| piece.unwrap().len()), Some(1));
+        assert_eq!(first.next().await, None);
+        assert!(answers.by_client.lock().unwrap().is_empty());
+    }
+}
