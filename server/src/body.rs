@@ -58,7 +58,7 @@ pub(crate) enum BodyKind {
 pub(crate) struct BodyBudget {
     context: u32,
     prompt_bytes_max: usize,
-    prompts_bytes_max: usize,
+    list_bytes_max: usize,
     /// Room for one of the largest, shared by all.
     pool: Arc<Semaphore>,
     /// Room for one of the largest, used by one.
@@ -89,12 +89,12 @@ impl BodyBudget {
         let tokens = usize::try_from(context).unwrap_or(usize::MAX);
         let prompt_bytes_max =
             BODY_BYTES_BASE.saturating_add(tokens.saturating_mul(BODY_BYTES_PER_TOKEN)).min(BODY_BYTES_MAX);
-        let prompts_bytes_max = prompt_bytes_max.max(LIST_BYTES);
+        let list_bytes_max = prompt_bytes_max.max(LIST_BYTES);
         Self {
             context,
             prompt_bytes_max,
-            prompts_bytes_max,
-            pool: Arc::new(Semaphore::new(permits(prompts_bytes_max))),
+            list_bytes_max,
+            pool: Arc::new(Semaphore::new(permits(list_bytes_max))),
             lane: Arc::new(Semaphore::new(1)),
             read_timeout: READ_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
@@ -104,13 +104,13 @@ impl BodyBudget {
     const fn bytes_max(&self, kind: BodyKind) -> usize {
         match kind {
             BodyKind::Prompt => self.prompt_bytes_max,
-            BodyKind::Prompts => self.prompts_bytes_max,
+            BodyKind::Prompts => self.list_bytes_max,
         }
     }
 
     fn too_large(&self, kind: BodyKind, body_bytes: usize) -> ApiError {
         if kind == BodyKind::Prompts || body_bytes > BODY_BYTES_MAX {
-            let limit = if kind == BodyKind::Prompts { self.prompts_bytes_max } else { BODY_BYTES_MAX };
+            let limit = if kind == BodyKind::Prompts { self.list_bytes_max } else { BODY_BYTES_MAX };
             return ApiError::BodyTooLarge { limit };
         }
         let prompt = PromptSize::BodyBytes(body_bytes);
@@ -313,7 +313,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_only_declares_a_large_body_holds_nobody_up() {
         let budget = BodyBudget::new(16);
-        let length = budget.prompts_bytes_max.to_string().parse().unwrap();
+        let length = budget.list_bytes_max.to_string().parse().unwrap();
         let headers = HeaderMap::from_iter([(CONTENT_LENGTH, length)]);
         let dribbled = || {
             let begun = iter([Chunk::Ok(Bytes::from_static(b"{"))]).chain(pending());

@@ -1,4 +1,4 @@
-//! Requests that take no place of the engine, counted by client: tokenising for one may not keep all others from it.
+//! Requests that take no place of the engine, counted by account: tokenising for one may not keep all others from it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ pub(crate) const CLIENT_PASSES: u32 = 16;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ClientGate {
-    /// Of clients that have any.
+    /// Of accounts that have any.
     passes: Arc<Mutex<BTreeMap<ClientKey, u32>>>,
 }
 
@@ -19,28 +19,28 @@ pub(crate) struct ClientGate {
 #[derive(Debug)]
 pub(crate) struct ClientPass {
     gate: ClientGate,
-    client: ClientKey,
+    account: ClientKey,
 }
 
 impl ClientGate {
-    pub(crate) fn pass(&self, client: ClientKey) -> Option<ClientPass> {
+    pub(crate) fn pass(&self, account: ClientKey) -> Option<ClientPass> {
         let mut all = self.passes.lock().unwrap_or_else(PoisonError::into_inner);
-        let passes = all.entry(client).or_default();
+        let passes = all.entry(account).or_default();
         if *passes >= CLIENT_PASSES {
             return None;
         }
         *passes += 1;
-        Some(ClientPass { gate: self.clone(), client })
+        Some(ClientPass { gate: self.clone(), account })
     }
 }
 
 impl Drop for ClientPass {
     fn drop(&mut self) {
         let mut all = self.gate.passes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(passes) = all.get_mut(&self.client) {
+        if let Some(passes) = all.get_mut(&self.account) {
             *passes -= 1;
             if *passes == 0 {
-                all.remove(&self.client);
+                all.remove(&self.account);
             }
         }
     }

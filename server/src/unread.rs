@@ -1,4 +1,4 @@
-//! Whole answers that lie until their clients have read them, counted by client. Their requests have ended and are in no
+//! Whole answers that lie until their clients have read them, counted by account. Their requests have ended and are in no
 //! queue any more; streams need no such count, because a generation waits for its reader, or gives it up.
 
 use std::collections::BTreeMap;
@@ -20,31 +20,31 @@ const PIECE_BYTES: usize = 16 << 10;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UnreadAnswers {
-    /// Bytes of clients that have any.
-    by_client: Arc<Mutex<BTreeMap<ClientKey, usize>>>,
+    /// Bytes of accounts that have any.
+    by_account: Arc<Mutex<BTreeMap<ClientKey, usize>>>,
 }
 
 /// The rest of an answer.
 struct Unread {
     answers: UnreadAnswers,
-    client: ClientKey,
+    account: ClientKey,
     left: Bytes,
 }
 
 impl UnreadAnswers {
-    pub(crate) fn bytes_of(&self, client: ClientKey) -> usize {
-        let all = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&client).copied().unwrap_or_default()
+    pub(crate) fn bytes_of(&self, account: ClientKey) -> usize {
+        let all = self.by_account.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&account).copied().unwrap_or_default()
     }
 
     /// Hands a JSON document to its client.
-    pub(crate) fn respond(&self, client: ClientKey, json: Vec<u8>) -> Response {
+    pub(crate) fn respond(&self, account: ClientKey, json: Vec<u8>) -> Response {
         let length = HeaderValue::from(json.len());
         let mut response = if json.len() <= PIECE_BYTES {
             Response::new(Bytes::from(json).into())
         } else {
-            self.add(client, json.len());
-            let unread = Unread { answers: self.clone(), client, left: json.into() };
+            self.add(account, json.len());
+            let unread = Unread { answers: self.clone(), account, left: json.into() };
             warp::reply::stream(unread).into_response()
         };
         let headers = response.headers_mut();
@@ -53,17 +53,17 @@ impl UnreadAnswers {
         response
     }
 
-    fn add(&self, client: ClientKey, bytes: usize) {
-        let mut all = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-        *all.entry(client).or_default() += bytes;
+    fn add(&self, account: ClientKey, bytes: usize) {
+        let mut all = self.by_account.lock().unwrap_or_else(PoisonError::into_inner);
+        *all.entry(account).or_default() += bytes;
     }
 
-    fn remove(&self, client: ClientKey, bytes: usize) {
-        let mut all = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unread) = all.get_mut(&client) {
+    fn remove(&self, account: ClientKey, bytes: usize) {
+        let mut all = self.by_account.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unread) = all.get_mut(&account) {
             *unread = unread.saturating_sub(bytes);
             if *unread == 0 {
-                all.remove(&client);
+                all.remove(&account);
             }
         }
     }
@@ -78,14 +78,14 @@ impl Stream for Unread {
             return Poll::Ready(None);
         }
         let piece = self.left.split_to(piece);
-        self.answers.remove(self.client, piece.len());
+        self.answers.remove(self.account, piece.len());
         Poll::Ready(Some(Ok(piece)))
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        self.answers.remove(self.client, self.left.len());
+        self.answers.remove(self.account, self.left.len());
     }
 }
 
@@ -97,20 +97,20 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_counts_until_it_is_read_or_given_up() {
-        let (answers, client) = (UnreadAnswers::default(), ClientKey(1));
+        let (answers, account) = (UnreadAnswers::default(), ClientKey(1));
         let unread = |bytes: usize| {
-            answers.add(client, bytes);
-            Unread { answers: answers.clone(), client, left: vec![7; bytes].into() }
+            answers.add(account, bytes);
+            Unread { answers: answers.clone(), account, left: vec![7; bytes].into() }
         };
         let (mut first, second) = (unread(PIECE_BYTES + 1), unread(PIECE_BYTES));
-        assert_eq!(answers.bytes_of(client), 2 * PIECE_BYTES + 1);
+        assert_eq!(answers.bytes_of(account), 2 * PIECE_BYTES + 1);
         assert_eq!(answers.bytes_of(ClientKey(2)), 0);
         assert_eq!(first.next().await.map(|piece| piece.unwrap().len()), Some(PIECE_BYTES));
-        assert_eq!(answers.bytes_of(client), PIECE_BYTES + 1);
+        assert_eq!(answers.bytes_of(account), PIECE_BYTES + 1);
         drop(second);
-        assert_eq!(answers.bytes_of(client), 1);
+        assert_eq!(answers.bytes_of(account), 1);
         assert_eq!(first.next().await.map(|piece| piece.unwrap().len()), Some(1));
         assert_eq!(first.next().await, None);
-        assert!(answers.by_client.lock().unwrap().is_empty());
+        assert!(answers.by_account.lock().unwrap().is_empty());
     }
 }

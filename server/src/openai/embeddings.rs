@@ -188,7 +188,7 @@ pub(crate) async fn embed<C: Buf>(
         list.push(embedding).map_err(|_| ApiError::EngineFailed)?;
     }
     let json = list.finish(&model).map_err(|_| ApiError::EngineFailed)?;
-    Ok(with_ignored(visit.service.unread().respond(caller.client, json), ignored))
+    Ok(with_ignored(visit.service.unread().respond(caller.account, json), ignored))
 }
 
 async fn embed_one(

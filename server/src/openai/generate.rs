@@ -46,8 +46,8 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     let places = visit.reserve(&caller, prompts.saturating_mul(choices_each))?;
     let structure = parameters.structure.clone();
     let wanted = Wanted { echo, streams: parameters.stream.is_some(), structure };
-    let held = (places, share);
-    let (prepared, (places, share)) = prepare::<E, _>(&visit.service, prompt, wanted, held).await?;
+    let prepared = prepare::<E, _>(&visit.service, prompt, wanted, (places, share)).await?;
+    let (prepared, (places, share)) = prepared;
     // What was read has become tokens: whoever waits for the answer holds nobody else's body up.
     drop(share);
     // All prompts of a request have the same form.
@@ -80,12 +80,11 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     let submission = Submission { places, prepared: &prepared, parameters: &parameters, logprobs, grammar };
     let (generations, starts) = submission.submit::<E>(&service)?;
     let run = Run::new(generations, asked, &service, RunHolds { active, judging });
-    let mut response = match parameters.stream {
-        Some(usage) => event_stream(E::stream(EventWriter::new(members, usage), head, starts), run),
-        None => {
-            let json = whole(E::whole(members, head, starts), run).await?;
-            service.unread().respond(caller.client, json)
-        }
+    let mut response = if let Some(usage) = parameters.stream {
+        event_stream(E::stream(EventWriter::new(members, usage), head, starts), run)
+    } else {
+        let json = whole(E::whole(members, head, starts), run).await?;
+        service.unread().respond(caller.account, json)
     };
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-request-id", id);

@@ -52,7 +52,8 @@ pub(super) struct Run {
     /// Whether the beginning is written.
     opened: bool,
     aborting: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-    _holds: RunHolds,
+    _active: ActiveRequest,
+    _judging: Option<OwnedSemaphorePermit>,
 }
 
 /// What a request counts as until it is answered.
@@ -105,6 +106,7 @@ impl Run {
         service: &Arc<Service>,
         holds: RunHolds,
     ) -> Self {
+        let RunHolds { active, judging } = holds;
         let Asked { choices_each, only_echo, priority, arrived } = asked;
         let choices = generations.into_iter().map(|generation| {
             let usage = Usage { prompt_tokens: generation.prompt_tokens, ..Usage::default() };
@@ -127,7 +129,8 @@ impl Run {
             only_echo,
             opened: false,
             aborting: Box::pin(service.lifecycle().aborting()),
-            _holds: holds,
+            _active: active,
+            _judging: judging,
         }
     }
 

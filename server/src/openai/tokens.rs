@@ -93,8 +93,8 @@ pub(crate) async fn tokenize<C: Buf>(
 ) -> Result<Response, ApiError> {
     let (visit, body) = Visit::enter(incoming, BodyKind::Prompt).await?;
     let TokenizeAsk { model, source, return_token_strs, ignored } = TokenizeAsk::parse(body.bytes())?;
-    let Caller { client, .. } = visit.caller(&CallerWishes::default());
-    let held = (visit.pass(client)?, body.into_share());
+    let Caller { account, .. } = visit.caller(&CallerWishes::default());
+    let held = (visit.pass(account)?, body.into_share());
     model.map_or(Ok(()), |model| visit.check_model(&model))?;
     let param = if matches!(source, Source::Text { .. }) { "prompt" } else { "messages" };
     let engine = Arc::clone(visit.service.engine_arc());
@@ -112,7 +112,7 @@ pub(crate) async fn tokenize<C: Buf>(
     let max_model_len = visit.service.engine().info().context;
     let answer = Tokenized { count: tokens.len(), max_model_len, tokens, token_strs };
     let json = serde_json::to_vec(&answer).map_err(|_| ApiError::EngineFailed)?;
-    Ok(with_ignored(visit.service.unread().respond(client, json), ignored))
+    Ok(with_ignored(visit.service.unread().respond(account, json), ignored))
 }
 
 pub(crate) async fn detokenize<C: Buf>(
@@ -120,8 +120,8 @@ pub(crate) async fn detokenize<C: Buf>(
 ) -> Result<Response, ApiError> {
     let (visit, body) = Visit::enter(incoming, BodyKind::Prompt).await?;
     let DetokenizeAsk { model, tokens, ignored } = DetokenizeAsk::parse(body.bytes())?;
-    let Caller { client, .. } = visit.caller(&CallerWishes::default());
-    let held = (visit.pass(client)?, body.into_share());
+    let Caller { account, .. } = visit.caller(&CallerWishes::default());
+    let held = (visit.pass(account)?, body.into_share());
     model.map_or(Ok(()), |model| visit.check_model(&model))?;
     let ModelInfo { context, vocab_size, .. } = visit.service.engine().info();
     let fits = u32::try_from(tokens.len()).is_ok_and(|count| count <= context);
@@ -134,5 +134,5 @@ pub(crate) async fn detokenize<C: Buf>(
     let (decoded, _held) = decoded.ok_or(ApiError::EngineFailed)?;
     let prompt = decoded.map_err(|error| bad_prompt(&visit.service, "tokens", &error))?;
     let json = serde_json::to_vec(&Detokenized { prompt }).map_err(|_| ApiError::EngineFailed)?;
-    Ok(with_ignored(visit.service.unread().respond(client, json), ignored))
+    Ok(with_ignored(visit.service.unread().respond(account, json), ignored))
 }

@@ -65,23 +65,23 @@ impl Visit {
         self.service.clients().caller(&asker, wishes)
     }
 
-    /// Lets a request of `client`'s pass that takes no place, unless many of its own do already.
-    pub(super) fn pass(&self, client: ClientKey) -> Result<ClientPass, ApiError> {
-        self.check_unread(client)?;
+    /// Lets a request of `account`'s pass that takes no place, unless many of its own do already.
+    pub(super) fn pass(&self, account: ClientKey) -> Result<ClientPass, ApiError> {
+        self.check_unread(account)?;
         let detail = || format!("client has {CLIENT_PASSES} requests under way that wait for the tokenizer");
-        self.service.gate().pass(client).ok_or_else(|| self.client_limit(detail()))
+        self.service.gate().pass(account).ok_or_else(|| self.client_limit(detail()))
     }
 
     /// Takes a place for each of `count` sequences, or none.
     pub(super) fn reserve(&self, caller: &Caller, count: usize) -> Result<Vec<Box<dyn Place>>, ApiError> {
-        self.check_unread(caller.client)?;
+        self.check_unread(caller.account)?;
         let places = (0..count).map(|_| self.service.engine().reserve(caller));
         places.collect::<Result<_, _>>().map_err(|error| refused(&self.service, "prompt", &error))
     }
 
     /// Whoever does not read what it asked for gets nothing more.
-    fn check_unread(&self, client: ClientKey) -> Result<(), ApiError> {
-        let unread_bytes = self.service.unread().bytes_of(client);
+    fn check_unread(&self, account: ClientKey) -> Result<(), ApiError> {
+        let unread_bytes = self.service.unread().bytes_of(account);
         if unread_bytes < UNREAD_BYTES_MAX {
             return Ok(());
         }

@@ -85,7 +85,7 @@ async fn bodies_that_dribble_in_hold_nobody_up() {
     }
     until("both are being read", async || active().await == 2).await;
     // It would wait for longer than the client does.
-    let answer = server.post("/v1/embeddings").json(&json!({"model": "coder", "input": ["a"; 2048]}));
+    let answer = server.post("/v1/embeddings").json(&json!({"model": "coder", "input": vec!["a"; 2048]}));
     assert_eq!(answer.send().await.unwrap().status(), 200);
     assert_eq!(active().await, 2, "they are still at it");
 }

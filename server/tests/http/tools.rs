@@ -97,8 +97,8 @@ async fn what_was_not_offered_is_not_called() {
         let choice = &body["choices"][0];
         assert_eq!(choice["finish_reason"], if called { "tool_calls" } else { "stop" }, "{context}");
         assert_eq!(choice["message"].get("tool_calls").is_some(), called, "{context}");
-        let content = choice["message"]["content"].as_str().unwrap();
-        assert_eq!(content.contains("\"weather\""), !called, "{context}: {content}");
+        let words = choice["message"]["content"].as_str().unwrap();
+        assert_eq!(words.contains("\"weather\""), !called, "{context}: {words}");
     }
 }
 

@@ -129,11 +129,11 @@ fn take_allowed(choice: &mut Fields<'_>, tools: &mut Vec<Tool>) -> Result<ToolCh
         return Err(allowed.invalid("tools", expected));
     }
     let path = allowed.path("tools");
-    let named = raw
+    let allowed_names = raw
         .iter()
         .enumerate()
         .map(|(index, value)| take_name(&mut Fields::of_value(&format!("{path}[{index}]"), value)?, tools));
-    let names: Vec<String> = named.collect::<Result<_, _>>()?;
+    let names: Vec<String> = allowed_names.collect::<Result<_, _>>()?;
     tools.retain(|tool| names.contains(&tool.name));
     match choice_of(&mode, tools) {
         Some(choice) if choice != ToolChoice::None => Ok(choice),
