@@ -334,8 +334,8 @@ mod tests {
         let lane = read(chunks(LIST_BYTES), &budget).await.unwrap();
         assert!(matches!((&pool.share, &lane.share), (BodyShare::Pool(_), BodyShare::Lane { .. })));
         let impatient = BodyBudget { read_timeout: Duration::from_millis(10), ..budget.clone() };
-        let late = read(chunks(PROGRESS_BYTES), &impatient).await.unwrap_err();
-        assert_eq!(late, ApiError::BodyTimeout { seconds: 0 });
+        let given_up = read(chunks(PROGRESS_BYTES), &impatient).await.unwrap_err();
+        assert_eq!(given_up, ApiError::BodyTimeout { seconds: 0 });
         drop(lane);
         assert_eq!(read(chunks(LIST_BYTES), &budget).await.unwrap().bytes().len(), LIST_BYTES);
         drop(pool);
