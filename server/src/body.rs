@@ -48,8 +48,10 @@ const PERMIT_BYTES: usize = 1024;
 pub(crate) enum BodyKind {
     /// One prompt, which has to fit the context.
     Prompt,
-    /// A list of prompts, each of which has to.
+    /// One, or a list of prompts, each of which has to.
     Prompts,
+    /// A list of texts, each of which has to.
+    Texts,
 }
 
 /// Bounds the bytes of bodies that are kept, all together, to two of the largest: what [`BodyShare`] counts. What a
@@ -104,14 +106,16 @@ impl BodyBudget {
     const fn bytes_max(&self, kind: BodyKind) -> usize {
         match kind {
             BodyKind::Prompt => self.prompt_bytes_max,
-            BodyKind::Prompts => self.list_bytes_max,
+            BodyKind::Prompts | BodyKind::Texts => self.list_bytes_max,
         }
     }
 
     fn too_large(&self, kind: BodyKind, body_bytes: usize) -> ApiError {
-        if kind == BodyKind::Prompts || body_bytes > BODY_BYTES_MAX {
-            let limit = if kind == BodyKind::Prompts { self.list_bytes_max } else { BODY_BYTES_MAX };
-            return ApiError::BodyTooLarge { limit };
+        if kind == BodyKind::Texts {
+            return ApiError::BodyTooLarge { limit: self.list_bytes_max };
+        }
+        if body_bytes > BODY_BYTES_MAX {
+            return ApiError::BodyTooLarge { limit: BODY_BYTES_MAX };
         }
         let prompt = PromptSize::BodyBytes(body_bytes);
         ApiError::ContextLength { param: None, prompt, context: self.context }
@@ -357,7 +361,11 @@ mod tests {
     fn lists_may_be_larger_than_one_prompt() {
         let small = BodyBudget::new(512);
         assert_eq!(small.bytes_max(BodyKind::Prompt), (64 << 10) + 512 * 32);
-        assert_eq!(small.bytes_max(BodyKind::Prompts), LIST_BYTES);
+        assert_eq!([BodyKind::Prompts, BodyKind::Texts].map(|kind| small.bytes_max(kind)), [LIST_BYTES; 2]);
+        assert_eq!(small.too_large(BodyKind::Texts, 4 << 20), ApiError::BodyTooLarge { limit: LIST_BYTES });
+        let prompt = PromptSize::BodyBytes(4 << 20);
+        let too_long = ApiError::ContextLength { param: None, prompt, context: 512 };
+        assert_eq!(small.too_large(BodyKind::Prompts, 4 << 20), too_long);
         let large = BodyBudget::new(u32::MAX);
         assert_eq!(
             [BodyKind::Prompt, BodyKind::Prompts].map(|kind| large.bytes_max(kind)),

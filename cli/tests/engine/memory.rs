@@ -45,8 +45,9 @@ async fn resident_memory_is_the_footprint_after_load_and_after_full_contexts() {
         assert_eq!(answer["choices"][0]["finish_reason"], "length");
     }
     let used_bytes = resident_bytes(engine.process());
-    // Prompts that cannot fit take no memory either: as large as a body may be at all, and as this context lets it be.
-    let refused: Vec<_> = [7 << 20, 64 << 10]
+    // Prompts that cannot fit take no memory either: as large as a body may be at all, as a list may be, and as this context
+    // lets one prompt be.
+    let refused: Vec<_> = [7 << 20, 2900 << 10, 64 << 10]
         .repeat(8)
         .into_iter()
         .map(|bytes| tokio::spawn(overflow(url.clone(), bytes)))

@@ -155,7 +155,7 @@ impl EmbeddingAsk {
 pub(crate) async fn embed<C: Buf>(
     incoming: Incoming<impl Stream<Item = Result<C, warp::Error>> + Send>,
 ) -> Result<Response, ApiError> {
-    let (visit, body) = Visit::enter(incoming, BodyKind::Prompts).await?;
+    let (visit, body) = Visit::enter(incoming, BodyKind::Texts).await?;
     let ask = EmbeddingAsk::parse(body.bytes())?;
     let share = body.into_share();
     let EmbeddingAsk { model, inputs, encoding, pooling, caller, ignored } = ask;

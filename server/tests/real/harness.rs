@@ -42,7 +42,8 @@ pub(crate) struct Server {
 /// A streamed completion, read piece by piece.
 pub(crate) struct Stream {
     response: Response,
-    unread: String,
+    /// What came of an event that is not whole.
+    unread: Vec<u8>,
 }
 
 impl Server {
@@ -112,7 +113,7 @@ impl Server {
     /// The deltas of a streamed answer, and how it ended.
     pub(crate) async fn deltas(&self, mut changes: Value) -> (Vec<Value>, Value) {
         changes["stream"] = json!(true);
-        let mut stream = Stream { response: self.chat(changes).await, unread: String::new() };
+        let mut stream = Stream { response: self.chat(changes).await, unread: Vec::new() };
         let (mut deltas, mut reason) = (Vec::new(), Value::Null);
         while let Some(payload) = stream.payload().await.filter(|payload| payload != "[DONE]") {
             let event: Value = serde_json::from_str(&payload).unwrap();
@@ -126,7 +127,7 @@ impl Server {
     pub(crate) async fn stream(&self, client: &str, tokens: u32) -> Stream {
         let response = self.complete(client, streamed(tokens)).await;
         assert_eq!(response.status(), 200, "{client}");
-        Stream { response, unread: String::new() }
+        Stream { response, unread: Vec::new() }
     }
 }
 
@@ -156,13 +157,14 @@ impl Stream {
     /// The next event's payload, or `None` at the end.
     async fn payload(&mut self) -> Option<String> {
         loop {
-            if let Some((event, rest)) = self.unread.split_once("\n\n") {
-                let payload = event.strip_prefix("data: ").unwrap().to_owned();
-                self.unread = rest.to_string();
-                return Some(payload);
+            if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
+                let event: Vec<u8> = self.unread.drain(..end + 2).collect();
+                let event = std::str::from_utf8(&event).unwrap().trim_end();
+                return Some(event.strip_prefix("data: ").unwrap().to_owned());
             }
+            // The network cuts where it likes, within characters too.
             let chunk = self.response.chunk().await.unwrap()?;
-            self.unread.push_str(std::str::from_utf8(&chunk).unwrap());
+            self.unread.extend(chunk);
         }
     }
 
