@@ -50,8 +50,13 @@ impl Server {
 
     /// The same with other limits on connections.
     pub(crate) async fn start_within(limits: ConnectionLimits, script: &str) -> Self {
+        Self::start_as(limits, CONTEXT, script).await
+    }
+
+    /// The same for sequences of so many tokens.
+    pub(crate) async fn start_as(limits: ConnectionLimits, context: u32, script: &str) -> Self {
         let script = script.parse().unwrap();
-        let engine = FakeEngine::new(script, CONTEXT, CONCURRENCY, Handle::current(), || {});
+        let engine = FakeEngine::new(script, context, CONCURRENCY, Handle::current(), || {});
         let settings = ServiceSettings {
             audience: audience(&[KEY]),
             incarnation: INCARNATION.to_owned(),

@@ -1,8 +1,9 @@
 //! What each parameter does to an answer.
 
 use serde_json::{Value, json};
+use sparkherd_server::ConnectionLimits;
 
-use crate::harness::{MODEL, Server, events};
+use crate::harness::{MODEL, Server, events, refusal, refused};
 
 /// The first token that is a word of the answer.
 const FIRST_WORD: u32 = 0x11_0000;
@@ -125,6 +126,51 @@ async fn completions_judge_their_prompt_too() {
         .map(|payload| serde_json::from_str::<Value>(payload).unwrap()["choices"][0]["text"].clone())
         .collect();
     assert_eq!(texts, ["hé", "one ", ""]);
+}
+
+/// More than is written in one go, and more than is told at all.
+#[tokio::test]
+async fn long_prompts_are_judged_to_their_end() {
+    const TOKENS: usize = 1000;
+    let server = Server::start_as(ConnectionLimits::default(), 1 << 18, "answer \"one\"").await;
+    let prompt = "abcd".repeat(TOKENS / 4);
+    let asked = json!({"prompt": [prompt, prompt], "echo": true, "logprobs": 1, "max_tokens": 1});
+    let check = |logprobs: &Value| {
+        let list = |name: &str| logprobs[name].as_array().unwrap();
+        assert_eq!(list("tokens").iter().map(|token| token.as_str().unwrap()).collect::<String>(), prompt);
+        let told = list("token_logprobs").iter().map(Value::is_null);
+        assert!(told.eq((0..TOKENS).map(|place| place == 0)), "{logprobs}");
+        assert!(list("text_offset").iter().enumerate().all(|(place, offset)| *offset == place));
+        assert_eq!(list("top_logprobs").len(), TOKENS);
+    };
+    let body: Value = server.complete(asked.clone()).await.json().await.unwrap();
+    for choice in body["choices"].as_array().unwrap() {
+        let mut logprobs = choice["logprobs"].clone();
+        for list in logprobs.as_object_mut().unwrap().values_mut() {
+            // The answer's own token.
+            list.as_array_mut().unwrap().truncate(TOKENS);
+        }
+        check(&logprobs);
+    }
+    let mut streamed = asked;
+    streamed["stream"] = json!(true);
+    let (payloads, complete) = events(server.complete(streamed).await).await;
+    assert!(complete);
+    let chunks: Vec<Value> =
+        payloads[..payloads.len() - 1].iter().map(|payload| serde_json::from_str(payload).unwrap()).collect();
+    for index in 0..2 {
+        let own: Vec<&Value> = chunks
+            .iter()
+            .map(|chunk| &chunk["choices"][0])
+            .filter(|choice| choice["index"] == index)
+            .collect();
+        let texts: Vec<&str> = own.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+        assert_eq!(texts, [prompt.as_str(), "one", ""]);
+        check(&own[0]["logprobs"]);
+    }
+    let many = json!({"prompt": vec![97; 1 + (1 << 17)], "echo": true, "logprobs": 0, "max_tokens": 0});
+    let refusal = refusal(server.complete(many).await).await;
+    assert_eq!(refusal, refused(400, "invalid_value", Some("logprobs")));
 }
 
 #[tokio::test]
