@@ -76,6 +76,13 @@ impl ClientHasher {
     }
 }
 
+impl Peer {
+    /// What stands for the peer's network where no key was looked at.
+    pub(crate) fn account(self) -> ClientKey {
+        ClientKey(u64::from_be_bytes(network(self.0)))
+    }
+}
+
 /// What one household or machine has of the address: 64 bits of IPv6, as whoever has one such address has all the others.
 fn network(address: IpAddr) -> [u8; 8] {
     let bits = match address.to_canonical() {

@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::TryStreamExt;
 use serde::Deserialize;
 use serde_json::Value;
+use sparkherd_engine::ClientKey;
 use tokio::net::TcpListener;
 use warp::Filter;
 use warp::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
@@ -23,6 +24,7 @@ use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
 use crate::body::{BodyBudget, BodyKind, read_body};
+use crate::client::Peer;
 use crate::connection::{ConnectionLimits, serve_routes};
 use crate::openai::ApiError;
 
@@ -126,9 +128,11 @@ fn filter(
         .and(with_front)
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
         .and(warp::body::stream())
-        .then(|front: Front, path: FullPath, headers: HeaderMap, body| async move {
-            let answer = match read_body(&headers, body, BodyKind::Prompts, &front.budget).await {
+        .then(|front: Front, path: FullPath, headers: HeaderMap, peer: Option<Peer>, body| async move {
+            let account = peer.map_or_else(ClientKey::default, Peer::account);
+            let answer = match read_body(&headers, body, BodyKind::Prompts, account, &front.budget).await {
                 Ok(body) => front.ask(path.as_str(), &headers, body.bytes()).await,
                 Err(error) => Err(error),
             };

@@ -52,8 +52,10 @@ impl Visit {
         if service.lifecycle().phase() >= Phase::Refusing {
             return Err(ApiError::Draining);
         }
-        let body = read_body(&headers, body, kind, service.body_budget()).await?;
-        Ok((Self { service, active, arrived, headers, peer, key }, body))
+        let visit = Self { service, active, arrived, headers, peer, key };
+        let Caller { account, .. } = visit.caller(&CallerWishes::default());
+        let body = read_body(&visit.headers, body, kind, account, visit.service.body_budget()).await?;
+        Ok((visit, body))
     }
 
     pub(super) fn check_model(&self, model: &str) -> Result<(), ApiError> {

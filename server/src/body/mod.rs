@@ -6,32 +6,27 @@
 //! ```
 //!
 //! Room is taken as bytes come, so that a client which only declares a large body holds none of it. Bodies that wait for
-//! each other cannot lock one another out: one of them goes through the lane.
+//! each other cannot lock one another out: one of them goes through the lane. An account has half of the pool at most, so that
+//! it cannot lock others out either.
+
+mod room;
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
 use futures::{Stream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use sparkherd_engine::ClientKey;
 use tokio::time::{Instant, timeout, timeout_at};
 use warp::http::HeaderMap;
 use warp::http::header::CONTENT_LENGTH;
 
-use crate::openai::{ApiError, PromptSize};
+use crate::openai::ApiError;
 
-/// The largest body of any engine: a context of a million tokens is about 4 MiB of English; twice that leaves room for other
-/// scripts and for JSON's own.
-const BODY_BYTES_MAX: usize = 8 << 20;
-/// The largest list of prompts, where a context allows no larger one: 2048 texts, which is OpenAI's limit, of a thousand
-/// letters, which is how clients cut theirs, and half as much again for other scripts.
-const LIST_BYTES: usize = 3 << 20;
-/// What a body may have beside its prompt.
-const BODY_BYTES_BASE: usize = 64 << 10;
-/// Bytes of body for each token of the context. Prose has 5 bytes a token, other scripts written as `\uXXXX` 6 to 12, lists
-/// of token numbers up to 8; no prompt that fits averages more than this.
-const BODY_BYTES_PER_TOKEN: usize = 32;
+pub(crate) use room::{BodyBudget, BodyKind, BodyShare};
+
+use room::BODY_BYTES_MAX;
+
 /// The largest body over a link of 3 Mbit/s, waiting for room included.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// So much more of a body has to come within [`STALL_TIMEOUT`]: 3 KiB a second, less than any link that is in use.
@@ -40,118 +35,11 @@ const PROGRESS_BYTES: usize = 16 << 10;
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of a body that is too large is read and thrown away, so that the client reads the error instead of a reset.
 const DISCARD_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
-/// A permit stands for this many bytes.
-const PERMIT_BYTES: usize = 1024;
-
-/// What a body may ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyKind {
-    /// One prompt, which has to fit the context.
-    Prompt,
-    /// One, or a list of prompts, each of which has to.
-    Prompts,
-    /// A list of texts, each of which has to.
-    Texts,
-}
-
-/// Bounds the bytes of bodies that are kept, all together, to two of the largest: what [`BodyShare`] counts. What a
-/// connection has in hand and what tokens take come on top.
-#[derive(Clone, Debug)]
-pub(crate) struct BodyBudget {
-    context: u32,
-    prompt_bytes_max: usize,
-    list_bytes_max: usize,
-    /// Room for one of the largest, shared by all.
-    pool: Arc<Semaphore>,
-    /// Room for one of the largest, used by one.
-    lane: Arc<Semaphore>,
-    read_timeout: Duration,
-    stall_timeout: Duration,
-}
-
-/// The room a body takes, until what was read from it is done with.
-#[derive(Debug)]
-pub(crate) enum BodyShare {
-    /// A permit for each [`PERMIT_BYTES`] that came.
-    Pool(OwnedSemaphorePermit),
-    Lane {
-        _permit: OwnedSemaphorePermit,
-    },
-}
-
 /// A body, and the room it takes.
 #[derive(Debug)]
 pub(crate) struct Body {
     bytes: Vec<u8>,
     share: BodyShare,
-}
-
-impl BodyBudget {
-    pub(crate) fn new(context: u32) -> Self {
-        let tokens = usize::try_from(context).unwrap_or(usize::MAX);
-        let prompt_bytes_max =
-            BODY_BYTES_BASE.saturating_add(tokens.saturating_mul(BODY_BYTES_PER_TOKEN)).min(BODY_BYTES_MAX);
-        let list_bytes_max = prompt_bytes_max.max(LIST_BYTES);
-        Self {
-            context,
-            prompt_bytes_max,
-            list_bytes_max,
-            pool: Arc::new(Semaphore::new(permits(list_bytes_max))),
-            lane: Arc::new(Semaphore::new(1)),
-            read_timeout: READ_TIMEOUT,
-            stall_timeout: STALL_TIMEOUT,
-        }
-    }
-
-    const fn bytes_max(&self, kind: BodyKind) -> usize {
-        match kind {
-            BodyKind::Prompt => self.prompt_bytes_max,
-            BodyKind::Prompts | BodyKind::Texts => self.list_bytes_max,
-        }
-    }
-
-    fn too_large(&self, kind: BodyKind, body_bytes: usize) -> ApiError {
-        if kind == BodyKind::Texts {
-            return ApiError::BodyTooLarge { limit: self.list_bytes_max };
-        }
-        if body_bytes > BODY_BYTES_MAX {
-            return ApiError::BodyTooLarge { limit: BODY_BYTES_MAX };
-        }
-        let prompt = PromptSize::BodyBytes(body_bytes);
-        ApiError::ContextLength { param: None, prompt, context: self.context }
-    }
-
-    /// The share of a body of which nothing has come.
-    fn no_share(&self) -> Result<BodyShare, ApiError> {
-        let none = Arc::clone(&self.pool).try_acquire_many_owned(0);
-        none.map(BodyShare::Pool).map_err(|_| ApiError::BodyBroken)
-    }
-}
-
-const fn permits(bytes: usize) -> usize {
-    bytes / PERMIT_BYTES + 1
-}
-
-impl BodyShare {
-    /// Makes room for a body of so many bytes.
-    async fn grow(&mut self, body_bytes: usize, budget: &BodyBudget) -> Result<(), ApiError> {
-        let Self::Pool(held) = self else { return Ok(()) };
-        let missing = u32::try_from(permits(body_bytes).saturating_sub(held.num_permits()));
-        let missing = missing.unwrap_or(u32::MAX);
-        if missing == 0 {
-            return Ok(());
-        }
-        tokio::select! {
-            biased;
-            more = Arc::clone(&budget.pool).acquire_many_owned(missing) => {
-                held.merge(more.map_err(|_| ApiError::BodyBroken)?);
-            }
-            lane = Arc::clone(&budget.lane).acquire_owned() => {
-                *self = Self::Lane { _permit: lane.map_err(|_| ApiError::BodyBroken)? };
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Body {
@@ -169,16 +57,18 @@ pub(crate) async fn read_body(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     kind: BodyKind,
+    account: ClientKey,
     budget: &BodyBudget,
 ) -> Result<Body, ApiError> {
     let late = ApiError::BodyTimeout { seconds: budget.read_timeout.as_secs() };
-    timeout(budget.read_timeout, read(headers, body, kind, budget)).await.unwrap_or(Err(late))
+    timeout(budget.read_timeout, read(headers, body, kind, account, budget)).await.unwrap_or(Err(late))
 }
 
 async fn read(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     kind: BodyKind,
+    account: ClientKey,
     budget: &BodyBudget,
 ) -> Result<Body, ApiError> {
     let declared = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -186,7 +76,7 @@ async fn read(
     if declared.is_some_and(|length| length > budget.bytes_max(kind)) {
         return Err(budget.too_large(kind, discard(body, 0).await));
     }
-    let mut share = budget.no_share()?;
+    let mut share = budget.no_share(account)?;
     let mut bytes = Vec::new();
     let mut progress = Progress::new(budget.stall_timeout, Instant::now());
     while let Some(chunk) = progress.next(&mut body).await? {
@@ -250,7 +140,9 @@ mod tests {
     use bytes::Bytes;
     use futures::stream::{empty, iter, pending};
 
+    use super::room::{LIST_BYTES, PERMIT_BYTES, permits};
     use super::*;
+    use crate::openai::PromptSize;
 
     type Chunk = Result<Bytes, warp::Error>;
 
@@ -261,7 +153,15 @@ mod tests {
     }
 
     async fn read(body: impl Stream<Item = Chunk> + Send, budget: &BodyBudget) -> Result<Body, ApiError> {
-        read_body(&HeaderMap::new(), body, BodyKind::Prompts, budget).await
+        read_of(1, body, budget).await
+    }
+
+    async fn read_of(
+        account: u64,
+        body: impl Stream<Item = Chunk> + Send,
+        budget: &BodyBudget,
+    ) -> Result<Body, ApiError> {
+        read_body(&HeaderMap::new(), body, BodyKind::Prompts, ClientKey(account), budget).await
     }
 
     fn free(budget: &BodyBudget) -> (usize, usize) {
@@ -272,9 +172,11 @@ mod tests {
     async fn a_body_that_does_not_come_along_is_given_up() {
         let all = free(&BodyBudget::new(16));
         let begun = || iter([Chunk::Ok(Bytes::from_static(b"{"))]).chain(pending());
-        let stalls = BodyBudget { stall_timeout: Duration::from_millis(10), ..BodyBudget::new(16) };
+        let mut stalls = BodyBudget::new(16);
+        stalls.stall_timeout = Duration::from_millis(10);
         assert_eq!(read(begun(), &stalls).await.unwrap_err(), ApiError::BodyStalled { seconds: 0 });
-        let ends = BodyBudget { read_timeout: Duration::from_millis(10), ..BodyBudget::new(16) };
+        let mut ends = BodyBudget::new(16);
+        ends.read_timeout = Duration::from_millis(10);
         assert_eq!(read(begun(), &ends).await.unwrap_err(), ApiError::BodyTimeout { seconds: 0 });
         assert_eq!([free(&stalls), free(&ends)], [all; 2], "what they held is given back");
     }
@@ -317,11 +219,11 @@ mod tests {
     #[tokio::test]
     async fn whoever_only_declares_a_large_body_holds_nobody_up() {
         let budget = BodyBudget::new(16);
-        let length = budget.list_bytes_max.to_string().parse().unwrap();
+        let length = budget.bytes_max(BodyKind::Prompts).to_string().parse().unwrap();
         let headers = HeaderMap::from_iter([(CONTENT_LENGTH, length)]);
         let dribbled = || {
             let begun = iter([Chunk::Ok(Bytes::from_static(b"{"))]).chain(pending());
-            Box::pin(read_body(&headers, begun, BodyKind::Prompts, &budget))
+            Box::pin(read_body(&headers, begun, BodyKind::Prompts, ClientKey(1), &budget))
         };
         let mut dribblers: Vec<_> = (0..16).map(|_| dribbled()).collect();
         for dribbler in &mut dribblers {
@@ -334,16 +236,24 @@ mod tests {
     #[tokio::test]
     async fn what_is_kept_is_bounded_and_waiting_for_room_counts_as_reading() {
         let budget = BodyBudget::new(16);
-        let pool = read(chunks(LIST_BYTES - PERMIT_BYTES), &budget).await.unwrap();
-        let lane = read(chunks(LIST_BYTES), &budget).await.unwrap();
-        assert!(matches!((&pool.share, &lane.share), (BodyShare::Pool(_), BodyShare::Lane { .. })));
-        let impatient = BodyBudget { read_timeout: Duration::from_millis(10), ..budget.clone() };
-        let given_up = read(chunks(PROGRESS_BYTES), &impatient).await.unwrap_err();
-        assert_eq!(given_up, ApiError::BodyTimeout { seconds: 0 });
+        let half = LIST_BYTES / 2;
+        let first = read_of(1, chunks(half), &budget).await.unwrap();
+        let lane = read_of(1, chunks(LIST_BYTES), &budget).await.unwrap();
+        assert!(matches!((&first.share, &lane.share), (BodyShare::Pool { .. }, BodyShare::Lane { .. })));
+        // What one account holds leaves the other half to the others.
+        let second = read_of(2, chunks(half - PERMIT_BYTES), &budget).await.unwrap();
+        assert!(matches!(second.share, BodyShare::Pool { .. }));
+        let mut impatient = budget.clone();
+        impatient.read_timeout = Duration::from_millis(10);
+        for account in [1, 2, 3] {
+            let given_up = read_of(account, chunks(PROGRESS_BYTES), &impatient).await.unwrap_err();
+            assert_eq!(given_up, ApiError::BodyTimeout { seconds: 0 });
+        }
         drop(lane);
-        assert_eq!(read(chunks(LIST_BYTES), &budget).await.unwrap().bytes().len(), LIST_BYTES);
-        drop(pool);
-        assert!(read(empty(), &budget).await.unwrap().bytes().is_empty());
+        assert_eq!(read_of(3, chunks(LIST_BYTES), &budget).await.unwrap().bytes().len(), LIST_BYTES);
+        drop(first);
+        assert!(read_of(1, chunks(half), &budget).await.is_ok());
+        assert!(read_of(3, empty(), &budget).await.unwrap().bytes().is_empty());
     }
 
     #[tokio::test]
