@@ -1,13 +1,12 @@
 use std::time::Duration;
 
+use sparkherd_footprint::QUEUE_CONTEXTS;
+
 use crate::admission::QueueLimits;
 
 /// Requests of one account that may run or wait. At a few seconds an answer and 16 at a time, the last of them waits about
 /// a minute, which is as long as clients do.
 const QUEUE_REQUESTS: u32 = 256;
-
-/// Prompt tokens of one account that may wait, in full contexts: as many long conversations as a batch usually holds.
-const QUEUE_CONTEXTS: u64 = 16;
 
 /// The queue holds as much as so many accounts may have: whatever one does, another finds room.
 const QUEUE_ACCOUNTS: u32 = 2;
@@ -67,12 +66,13 @@ impl Default for Timeouts {
 impl EngineLimits {
     /// Sizes as given, and the usual queue and time-outs.
     pub fn new(context: u32, kv_blocks: u32, vocab_size: u32) -> Self {
-        let client_prompt_tokens = u64::from(context) * QUEUE_CONTEXTS;
+        // For one account half of it: as many long conversations as a batch usually holds.
+        let prompt_tokens = u64::from(context) * QUEUE_CONTEXTS;
         let queue = QueueLimits {
             requests: QUEUE_REQUESTS * QUEUE_ACCOUNTS,
-            prompt_tokens: client_prompt_tokens * u64::from(QUEUE_ACCOUNTS),
+            prompt_tokens,
             client_requests: QUEUE_REQUESTS,
-            client_prompt_tokens,
+            client_prompt_tokens: prompt_tokens / u64::from(QUEUE_ACCOUNTS),
         };
         Self { context, kv_blocks, vocab_size, prefix_cache: true, queue, timeouts: Timeouts::default() }
     }

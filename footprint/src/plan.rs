@@ -18,6 +18,19 @@ pub const TOKENIZER_HOST_BYTES_PER_FILE_BYTE: u64 = 9;
 /// with 128 thousand words of random letters, which share less than any language's. The rest is for longer tokens.
 pub const GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN: u64 = 512;
 
+/// Host bytes that the grammars of all requests, and the answers that follow them, may take together; the engine refuses what
+/// is beyond.
+///
+/// Measured with `llguidance` 1.9: the rules of 20 tools take 0.8 MiB, those of 100 2.8; requests of the same tools share
+/// them. An answer that follows them takes 0.4 and 0.8 MiB, one of 400 numbers 2.4.
+pub const GRAMMARS_HOST_BYTES: u64 = 24 << 20;
+
+/// Prompts that may wait to be computed, in full contexts.
+pub const QUEUE_CONTEXTS: u64 = 32;
+
+/// Host bytes of a token of a prompt that waits: its number, in the queue and beside the answer that is being written.
+const PROMPT_HOST_BYTES_PER_TOKEN: u64 = 8;
+
 /// Tokens of one step on CPU cores: the matrix work stops gaining from more rows well before this, and a chunk of 512
 /// keeps the pause between two decode steps short while a long prompt is read.
 const CPU_STEP_TOKENS: u32 = 512;
@@ -50,7 +63,7 @@ pub enum FootprintError {
 /// Bytes a replica of this model takes with these settings on this platform.
 ///
 /// `weights = Σ tensors as kept, padded`, `kv = kv_tokens × `[`kv_bytes_per_token`], `workspace =` [`workspace`],
-/// `runtime = platform's constants + tokenizer + grammar compiler`. On CUDA the first three and `runtime_device_bytes` are
+/// `runtime = platform's constants + tokenizer + grammar compiler + grammars + waiting prompts`. On CUDA the first three and `runtime_device_bytes` are
 /// device memory; on the CPU everything is host memory.
 pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Footprint, FootprintError> {
     check(facts, serving, platform)?;
@@ -63,6 +76,10 @@ pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Foo
         .tokenizer_bytes
         .checked_mul(TOKENIZER_HOST_BYTES_PER_FILE_BYTE)
         .and_then(|tokenizer| tokenizer.checked_add(grammar_bytes))
+        .and_then(|text| text.checked_add(GRAMMARS_HOST_BYTES))
+        .and_then(|text| {
+            text.checked_add(u64::from(serving.context) * QUEUE_CONTEXTS * PROMPT_HOST_BYTES_PER_TOKEN)
+        })
         .and_then(|text| text.checked_add(platform.runtime_host_bytes))
         .ok_or(FootprintError::TooLarge { part: "runtime" })?;
     let runtime_device_bytes = match platform.backend {

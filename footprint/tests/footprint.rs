@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
 use sparkherd_footprint::{
-    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, KvDtype, Platform, Serving,
-    TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, kv_bytes_per_token, kv_dtype_auto,
-    kv_tokens_default, largest_context_fitting, plan, serving_default, serving_for_memory_cap,
+    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, GRAMMARS_HOST_BYTES, KvDtype, Platform,
+    QUEUE_CONTEXTS, Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, kv_bytes_per_token,
+    kv_dtype_auto, kv_tokens_default, largest_context_fitting, plan, serving_default, serving_for_memory_cap,
     step_tokens_max, workspace,
 };
 
@@ -36,11 +36,14 @@ fn platform(backend: Backend) -> Platform {
     Platform { backend, threads: 20, runtime_host_bytes: 64 << 20, runtime_device_bytes: 512 << 20 }
 }
 
-/// What the process takes beside its arenas on [`platform`].
+/// What the process takes beside its arenas on [`platform`], with a context of 8192.
 fn runtime_host_bytes(facts: &Facts) -> u64 {
     (64 << 20)
         + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes
         + GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN * u64::from(facts.vocab_size)
+        + GRAMMARS_HOST_BYTES
+        // A token that waits is held twice, as 4 bytes.
+        + QUEUE_CONTEXTS * 8192 * 8
 }
 
 #[test]

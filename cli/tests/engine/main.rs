@@ -7,6 +7,7 @@ mod checkpoint;
 mod child;
 mod clients;
 mod embedding;
+mod fuzz;
 mod harness;
 mod memory;
 mod soak;

@@ -1,6 +1,7 @@
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError, Weak,
         mpsc::{RecvTimeoutError, sync_channel},
     },
     thread,
@@ -8,16 +9,20 @@ use std::{
 };
 
 use llguidance::{
-    Matcher, ParserFactory,
+    ParserFactory, TokenParser,
     api::{ParserLimits, TopLevelGrammar},
     earley::SlicedBiasComputer,
     toktrie::{INVALID_TOKEN, InferenceCapabilities},
 };
+use sparkherd_footprint::GRAMMARS_HOST_BYTES;
 
 use super::{
-    GrammarError, GrammarSource,
+    GrammarError, GrammarSource, NextTokens,
     error::sentence,
+    matcher::{Matcher, lexer_bytes},
+    memory::{Lease, SharedBytes},
     slots::{Slot, Slots},
+    source::SourceDigest,
     vocabulary::token_environment,
 };
 use crate::{heap::return_freed_pages, text::Text};
@@ -32,18 +37,34 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(10);
 /// only pages that are touched are ever real.
 const STACK_BYTES: usize = 256 << 20;
 
-/// What one grammar may spend. llguidance gives the speeds; where it says nothing else, its defaults.
+/// Host bytes of rules for each byte of their source, beside their lexer. Measured with llguidance 1.9: 31 for tools, 47 for
+/// rules of two symbols, 62 for 200 properties of a schema, whose lexer is counted with more than it has.
+const RULES_BYTES_PER_SOURCE_BYTE: u64 = 48;
+
+/// What no rules take more of: the limit of symbols below is 3.4 MB.
+const RULES_BYTES_MAX: u64 = 4 << 20;
+
+/// Of [`GRAMMARS_HOST_BYTES`], what the answers may take together; the largest has to go where it is too little.
+const ANSWERS_BYTES: u64 = GRAMMARS_HOST_BYTES / 2;
+
+/// What the rules may take; there is no room for others then. What is left is for compiling, which takes most for a moment.
+const RULES_BYTES: u64 = GRAMMARS_HOST_BYTES / 3;
+
+/// What one grammar may spend. llguidance gives the speeds; the needs of usual grammars are measured: 100 tools of 8
+/// parameters have 5000 to 10 000 symbols, 200 optional properties take 1700 items a mask, an answer of 400 numbers has 2600
+/// states.
 const LIMITS: ParserLimits = ParserLimits {
     max_items_in_row: 2000,
-    // 50 thousand per millisecond: 20 ms to build the automata of all strings and numbers of a schema.
-    initial_lexer_fuel: 1_000_000,
-    // 14 thousand and 20 thousand per millisecond: a mask takes at most about 20 ms of one thread.
+    // 50 thousand per millisecond: 4 ms to build the automata of all strings and numbers of a schema.
+    initial_lexer_fuel: 200_000,
+    // 14 thousand per millisecond: about 14 ms of one thread for a mask.
     step_lexer_fuel: 200_000,
-    step_max_items: 50_000,
-    // 1 to 2 kB each: at most 20 MB for a grammar that is out to take them; usual ones have some hundreds.
-    max_lexer_states: 10_000,
-    // Symbols: some hundred kilobytes of JSON Schema.
-    max_grammar_size: 200_000,
+    // Measured where a row has thousands of them: 50 thousand take 74 ms.
+    step_max_items: 10_000,
+    // About 1.2 kB each: 6 MB for a grammar that is out to take them.
+    max_lexer_states: 5_000,
+    // Compiling takes some 1.7 kB a symbol for a moment.
+    max_grammar_size: 10_000,
     // Trades time here, which one client can make another wait for, for time in its own masks.
     precompute_large_lexemes: false,
     // Prompts and schemas stay out of errors.
@@ -54,15 +75,25 @@ const LIMITS: ParserLimits = ParserLimits {
 pub struct GrammarCompiler {
     factory: Arc<ParserFactory>,
     slots: Arc<Slots>,
+    rules: Arc<SharedBytes>,
+    answers: Arc<SharedBytes>,
+    /// Those in use: clients send the same tools with every request.
+    known: Mutex<BTreeMap<SourceDigest, Weak<Rules>>>,
 }
 
-/// A compiled grammar. Cheap to clone; what one request finds out about it, the next one need not.
+/// A compiled grammar. Cheap to clone.
 #[derive(Clone)]
 pub struct Grammar {
+    rules: Arc<Rules>,
+    answers: Arc<SharedBytes>,
+}
+
+struct Rules {
     /// At the beginning.
-    matcher: Arc<Matcher>,
+    parser: TokenParser,
     /// Whether the model has a token that says the answer has ended.
     has_end: bool,
+    _lease: Lease,
 }
 
 impl GrammarCompiler {
@@ -76,18 +107,46 @@ impl GrammarCompiler {
         factory.quiet();
         *factory.limits_mut() = LIMITS;
         return_freed_pages();
-        Ok(Self { factory: Arc::new(factory), slots: Slots::new(COMPILES_MAX) })
+        Ok(Self {
+            factory: Arc::new(factory),
+            slots: Slots::new(COMPILES_MAX),
+            rules: SharedBytes::new(RULES_BYTES),
+            answers: SharedBytes::new(ANSWERS_BYTES),
+            known: Mutex::default(),
+        })
     }
 
-    /// Compiles a grammar on a thread of its own, and waits for it. Blocks for seconds at worst.
+    /// Compiles a grammar on a thread of its own, and waits for it; one that is in use is not compiled again. Blocks for
+    /// seconds at worst.
     pub fn compile(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
+        let digest = source.digest();
+        if let Some(rules) = self.known(&digest) {
+            return Ok(Grammar { rules, answers: Arc::clone(&self.answers) });
+        }
+        let rules = Arc::new(self.compile_anew(source)?);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, rules| rules.strong_count() > 0);
+        known.insert(digest, Arc::downgrade(&rules));
+        Ok(Grammar { rules, answers: Arc::clone(&self.answers) })
+    }
+
+    fn known(&self, digest: &SourceDigest) -> Option<Arc<Rules>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
+    }
+
+    fn compile_anew(&self, source: &GrammarSource) -> Result<Rules, GrammarError> {
         let grammar = source.parse()?;
+        let lease = SharedBytes::lease(&self.rules);
+        let rules_bytes = (source.bytes() as u64 * RULES_BYTES_PER_SOURCE_BYTE).min(RULES_BYTES_MAX);
+        if !lease.claim(rules_bytes) {
+            return Err(GrammarError::NoRoom);
+        }
         let timed_out = GrammarError::TimedOut { limit: COMPILE_LIMIT };
         let slot = Slots::take(&self.slots, COMPILE_LIMIT).ok_or_else(|| timed_out.clone())?;
         let (answer, compiled) = sync_channel(1);
-        let factory = Arc::clone(&self.factory);
+        let (factory, answers) = (Arc::clone(&self.factory), Arc::clone(&self.answers));
         let work = move || {
-            let compiled = compile(&factory, grammar, slot);
+            let compiled = compile(&factory, grammar, &answers, slot);
             // A caller that has given up needs no answer.
             let _ = answer.send(compiled);
         };
@@ -96,42 +155,53 @@ impl GrammarCompiler {
             .stack_size(STACK_BYTES)
             .spawn(work)
             .map_err(|error| GrammarError::Thread(error.to_string()))?;
-        compiled.recv_timeout(COMPILE_LIMIT).unwrap_or_else(|error| match error {
+        let compiled = compiled.recv_timeout(COMPILE_LIMIT).unwrap_or_else(|error| match error {
             RecvTimeoutError::Timeout => Err(timed_out),
             RecvTimeoutError::Disconnected => Err(GrammarError::Refused("its compiler panicked".to_owned())),
-        })
+        });
+        let parser = compiled?;
+        if !lease.claim(rules_bytes + lexer_bytes(&parser)) {
+            return Err(GrammarError::NoRoom);
+        }
+        let has_end = self.factory.tok_env().eos_token() != INVALID_TOKEN;
+        Ok(Rules { parser, has_end, _lease: lease })
     }
 }
 
 /// Compiles, and looks for the first tokens: a grammar that has none, or takes too long to tell, is refused here. The slot is
 /// held to the end.
-fn compile(factory: &ParserFactory, grammar: TopLevelGrammar, slot: Slot) -> Result<Grammar, GrammarError> {
-    let refused = |message: &str| GrammarError::Refused(sentence(message));
-    let matcher = Matcher::new(factory.create_parser(grammar)).into_cancellable();
-    if let Some(message) = matcher.get_error() {
-        return Err(refused(&message));
-    }
-    let has_end = factory.tok_env().eos_token() != INVALID_TOKEN;
-    let mut first = matcher.clone();
-    let may_be_empty = first.is_accepting().map_err(|error| refused(&error.to_string()))?;
-    match first.compute_mask_or_eos() {
-        Err(error) if !may_be_empty => return Err(refused(&error.to_string())),
-        Ok(_) | Err(_) => {}
-    }
+fn compile(
+    factory: &ParserFactory,
+    grammar: TopLevelGrammar,
+    answers: &Arc<SharedBytes>,
+    slot: Slot,
+) -> Result<TokenParser, GrammarError> {
+    let mut parser = factory
+        .create_parser(grammar)
+        .map_err(|error| GrammarError::Refused(sentence(&error.to_string())))?;
+    parser.start_without_prompt();
+    let first = Matcher::start(&parser, answers).next_tokens(false);
     drop(slot);
-    Ok(Grammar { matcher: Arc::new(matcher), has_end })
+    match first {
+        Ok(NextTokens::Of(_) | NextTokens::Nothing) => Ok(parser),
+        Err(message) => Err(GrammarError::Refused(message)),
+    }
 }
 
 impl Grammar {
-    pub(super) fn start(&self) -> (Matcher, bool) {
-        ((*self.matcher).clone(), self.has_end)
+    pub(super) fn start(&self) -> Matcher {
+        Matcher::start(&self.rules.parser, &self.answers)
+    }
+
+    pub(super) fn has_end(&self) -> bool {
+        self.rules.has_end
     }
 }
 
-/// The same compilation; two compilations of one source are two grammars.
+/// The same compilation.
 impl PartialEq for Grammar {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.matcher, &other.matcher)
+        Arc::ptr_eq(&self.rules, &other.rules)
     }
 }
 

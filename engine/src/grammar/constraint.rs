@@ -3,20 +3,20 @@ use std::{
     time::Duration,
 };
 
-use llguidance::{CancellationHandle, Matcher};
+use llguidance::CancellationHandle;
 use thiserror::Error;
 
-use super::{Grammar, MaskThreads, NextTokens, error::sentence, masks::Job};
+use super::{Grammar, MaskThreads, NextTokens, masks::Job, matcher::Matcher};
 
 /// How long a step waits for a mask. Fuel ends one after milliseconds; this is for a machine that stands still.
 const MASK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where one request is in its grammar.
-#[derive(Default)]
+/// Where one answer is in its grammar.
 pub(crate) struct Constraint {
     state: State,
-    has_end: bool,
-    cancellation: Option<CancellationHandle>,
+    /// Its rules are shared, and counted as taken while anybody follows them.
+    grammar: Grammar,
+    cancellation: CancellationHandle,
 }
 
 #[derive(Default)]
@@ -40,16 +40,16 @@ pub(crate) enum ConstraintError {
 
 impl Constraint {
     pub(crate) fn new(grammar: &Grammar) -> Self {
-        let (matcher, has_end) = grammar.start();
-        let cancellation = matcher.cancellation_handle();
-        Self { state: State::Ready(Box::new(matcher)), has_end, cancellation }
+        let matcher = grammar.start();
+        let cancellation = matcher.cancellation();
+        Self { state: State::Ready(Box::new(matcher)), grammar: grammar.clone(), cancellation }
     }
 
     /// Has the mask of the next token computed from now on.
     pub(crate) fn begin(&mut self, threads: &MaskThreads) {
         if let State::Ready(matcher) = std::mem::take(&mut self.state) {
             let (answer, computing) = sync_channel(1);
-            threads.submit(Job { matcher: *matcher, has_end: self.has_end, answer });
+            threads.submit(Job { matcher: *matcher, has_end: self.grammar.has_end(), answer });
             self.state = State::Computing(computing);
         }
     }
@@ -60,33 +60,29 @@ impl Constraint {
             return Err(ConstraintError::NotBegun);
         };
         let Ok((matcher, next)) = computing.recv_timeout(MASK_LIMIT) else {
-            self.cancel();
+            self.cancellation.cancel();
             return Err(ConstraintError::TooSlow);
         };
+        let next = next.map_err(ConstraintError::Grammar)?;
         self.state = State::Ready(Box::new(matcher));
-        next.map_err(ConstraintError::Grammar)
+        Ok(next)
     }
 
     /// Goes on by a token. Tells whether the answer is complete: nothing may follow it.
     pub(crate) fn accept(&mut self, token: u32) -> Result<bool, ConstraintError> {
-        let State::Ready(matcher) = &mut self.state else { return Err(ConstraintError::NotBegun) };
-        matcher
-            .consume_token(token)
-            .map_err(|error| ConstraintError::Grammar(sentence(&error.to_string())))?;
-        Ok(matcher.is_stopped())
-    }
-
-    fn cancel(&self) {
-        if let Some(cancellation) = &self.cancellation {
-            cancellation.cancel();
-        }
+        let State::Ready(mut matcher) = std::mem::take(&mut self.state) else {
+            return Err(ConstraintError::NotBegun);
+        };
+        let complete = matcher.accept(token).map_err(ConstraintError::Grammar)?;
+        self.state = State::Ready(matcher);
+        Ok(complete)
     }
 }
 
 /// A mask nobody waits for any more is given up.
 impl Drop for Constraint {
     fn drop(&mut self) {
-        self.cancel();
+        self.cancellation.cancel();
     }
 }
 

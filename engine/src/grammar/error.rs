@@ -17,6 +17,9 @@ pub enum GrammarError {
     NoChoice,
     #[error("grammar is refused: {0}")]
     Refused(String),
+    /// Others have what there is.
+    #[error("as many grammars are in use as there is memory for")]
+    NoRoom,
     #[error("grammar was not compiled within {} s", limit.as_secs())]
     TimedOut { limit: Duration },
     #[error("cannot use the tokenizer's vocabulary for grammars: {0}")]

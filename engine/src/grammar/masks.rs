@@ -6,12 +6,11 @@ use std::{
     thread,
 };
 
-use llguidance::Matcher;
-
-use super::error::sentence;
+use super::matcher::Matcher;
 use crate::sample::TokenMask;
 
-/// A mask of a hostile grammar takes one thread up to 20 ms; the others go on with everyone else's.
+/// Masks of one step that are computed at once, beside the forward pass. The step waits for all of them: fuel bounds what a
+/// hostile grammar can add to it, to some 20 ms.
 const THREADS: usize = 4;
 
 /// Address space of their stacks: regular expressions are walked by recursion.
@@ -62,17 +61,8 @@ fn work(inbox: &Mutex<Receiver<Job>>) {
     loop {
         let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { mut matcher, has_end, answer }) = job else { return };
-        let next = next_tokens(&mut matcher, has_end);
+        let next = matcher.next_tokens(has_end);
         // A request that has ended meanwhile needs no mask.
         let _ = answer.send((matcher, next));
-    }
-}
-
-fn next_tokens(matcher: &mut Matcher, has_end: bool) -> Result<NextTokens, String> {
-    let may_end = !has_end && matcher.is_accepting().unwrap_or(false);
-    match matcher.compute_mask_or_eos() {
-        Ok(mask) => Ok(NextTokens::Of(TokenMask::new(mask.into()))),
-        Err(_) if may_end => Ok(NextTokens::Nothing),
-        Err(error) => Err(sentence(&error.to_string())),
     }
 }

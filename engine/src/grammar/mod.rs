@@ -8,13 +8,15 @@
 //! ```
 //!
 //! Sources are strangers' programs. Their size and nesting are checked before anything reads them; compiling happens off the
-//! worker, on threads of which there are few; and llguidance counts what it spends: a grammar that wants too much is
-//! refused, or fails the one request that follows it.
+//! worker, on threads of which there are few; llguidance counts what it spends, and we the bytes it takes: a grammar that
+//! wants too much is refused, or fails the one request that follows it.
 
 mod compile;
 mod constraint;
 mod error;
 mod masks;
+mod matcher;
+mod memory;
 mod slots;
 mod source;
 #[cfg(test)]

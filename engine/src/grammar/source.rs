@@ -1,5 +1,6 @@
 use llguidance::{api::TopLevelGrammar, regex_to_lark};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::GrammarError;
 
@@ -31,14 +32,38 @@ pub enum GrammarSource {
     Lark(String),
 }
 
+/// What tells a source from all others: SHA-256, as sources are written by strangers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SourceDigest([u8; 32]);
+
 impl GrammarSource {
-    /// Checks size and nesting, and says it in llguidance's words.
-    pub(super) fn parse(&self) -> Result<TopLevelGrammar, GrammarError> {
-        let bytes = match self {
+    pub(super) fn digest(&self) -> SourceDigest {
+        let (kind, texts) = match self {
+            Self::JsonObject => (0_u8, [].as_slice()),
+            Self::JsonSchema(source) => (1, std::slice::from_ref(source)),
+            Self::Regex(source) => (2, std::slice::from_ref(source)),
+            Self::Choice(choices) => (3, choices.as_slice()),
+            Self::Lark(source) => (4, std::slice::from_ref(source)),
+        };
+        let mut hasher = Sha256::new_with_prefix([kind]);
+        for text in texts {
+            hasher.update(text.len().to_le_bytes());
+            hasher.update(text);
+        }
+        SourceDigest(hasher.finalize().into())
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match self {
             Self::JsonObject => 0,
             Self::JsonSchema(source) | Self::Regex(source) | Self::Lark(source) => source.len(),
             Self::Choice(choices) => choices.iter().map(String::len).sum(),
-        };
+        }
+    }
+
+    /// Checks size and nesting, and says it in llguidance's words.
+    pub(super) fn parse(&self) -> Result<TopLevelGrammar, GrammarError> {
+        let bytes = self.bytes();
         if bytes > SOURCE_BYTES_MAX {
             return Err(GrammarError::TooLarge { bytes, bytes_max: SOURCE_BYTES_MAX });
         }

@@ -96,6 +96,7 @@ impl Text {
         // Some checkpoints ship the settings of their training pipeline, which would cut or fill prompts silently.
         tokenizer.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
         tokenizer.with_padding(None);
+        bound_cache(&mut tokenizer);
         let special = SpecialTokens::parse(files, &tokenizer)?;
         let sources = files.templates()?;
         let mut templates = ChatTemplates::parse(&sources, &special, clock)?;
@@ -184,6 +185,17 @@ impl Text {
     pub(crate) fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
+}
+
+/// Words that a thread remembers the tokens of. One of up to 255 letters takes 8 kB (32 bytes a letter), and they are
+/// whatever a stranger writes: 2 MiB for each of the few threads that tokenise, where the library's own 10 000 would be 80.
+const CACHED_WORDS: usize = 256;
+
+/// The library lets nobody change a model in its place.
+fn bound_cache(tokenizer: &mut Tokenizer) {
+    let mut model = tokenizer.get_model().clone();
+    model.resize_cache(CACHED_WORDS);
+    tokenizer.with_model(model);
 }
 
 impl std::fmt::Debug for Text {

@@ -61,6 +61,8 @@ pub enum ApiError {
     BodyBroken,
     #[error("queue is full: {waiting} requests wait")]
     QueueFull { waiting: u32, retry_after_seconds: u32 },
+    #[error("as many grammars are in use as there is memory for")]
+    GrammarsFull { retry_after_seconds: u32 },
     #[error("{detail}")]
     ClientLimit { detail: String, retry_after_seconds: u32 },
     #[error("request waited {seconds} s without its turn coming")]
@@ -137,6 +139,7 @@ impl ApiError {
             Self::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
             Self::GenerationTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::QueueFull { .. }
+            | Self::GrammarsFull { .. }
             | Self::QueueTimeout { .. }
             | Self::Draining
             | Self::SlowReader
@@ -163,7 +166,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::BodyTimeout { .. } | Self::BodyStalled { .. } => "request_timeout",
             Self::BodyBroken => "incomplete_body",
-            Self::QueueFull { .. } => "queue_full",
+            Self::QueueFull { .. } | Self::GrammarsFull { .. } => "queue_full",
             Self::ClientLimit { .. } => "rate_limit_exceeded",
             Self::QueueTimeout { .. } => "queue_timeout",
             Self::GenerationTimeout { .. } => "generation_timeout",
@@ -233,7 +236,9 @@ impl Reply for ApiError {
             Self::Method { allowed } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::QueueFull { retry_after_seconds, .. } | Self::ClientLimit { retry_after_seconds, .. } => {
+            Self::QueueFull { retry_after_seconds, .. }
+            | Self::GrammarsFull { retry_after_seconds }
+            | Self::ClientLimit { retry_after_seconds, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
             }
             Self::Draining | Self::QueueTimeout { .. } => {

@@ -1,6 +1,7 @@
 //! From an understood request to prompts of tokens, and to the grammar of their answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sparkherd_engine::text::{ArgumentDelivery, ParserOptions, ReasoningStart, ToolChoice};
 use sparkherd_engine::{Grammar, GrammarError, GrammarSource, SpecialTokenText};
@@ -141,6 +142,9 @@ fn prepare_text(
     Ok(Prepared { tokens: tokens.into(), echo: text.map(Into::into), parser: None, structure })
 }
 
+/// Answers under a grammar take seconds, and each that ends may make room.
+const GRAMMARS_RETRY: Duration = Duration::from_secs(2);
+
 /// `held` is what the request holds meanwhile.
 pub(super) async fn compile<H: Send + 'static>(
     service: &Arc<Service>,
@@ -153,6 +157,9 @@ pub(super) async fn compile<H: Send + 'static>(
     let (compiled, held) = compiled.ok_or(ApiError::EngineFailed)?;
     match compiled {
         Ok(grammar) => Ok((Some(grammar), held)),
+        Err(GrammarError::NoRoom) => {
+            Err(ApiError::GrammarsFull { retry_after_seconds: service.retry_after_seconds(GRAMMARS_RETRY) })
+        }
         Err(GrammarError::Vocabulary(_) | GrammarError::Thread(_)) => Err(ApiError::EngineFailed),
         Err(error) => Err(ApiError::Grammar { param, detail: error.to_string() }),
     }

@@ -4,5 +4,6 @@
 
 mod forms;
 mod gate;
+mod grammars;
 mod harness;
 mod limits;
