@@ -34,9 +34,9 @@ fn hostile(number: usize) -> Value {
             json!({"guided_choice": names})
         }
         _ => {
-            let rules: String =
-                (0..1200).map(|rule| format!("a{rule}: \"{number}\" a{}\n", rule + 1)).collect();
-            json!({"guided_grammar": format!("start: a0\n{rules}a1200: \"x\"")})
+            let rule = |rule: usize| format!("a{rule}: \"{number}\" a{}\n", rule + 1);
+            let rules: Vec<String> = (0..1200).map(rule).collect();
+            json!({"guided_grammar": format!("start: a0\n{}a1200: \"x\"", rules.concat())})
         }
     }
 }

@@ -21,7 +21,7 @@ fn chain(length: usize) -> Value {
 fn hostile() -> Vec<Value> {
     let names: Vec<Value> =
         (0..400).map(|name| json!({"type": "string", "pattern": format!("name {name}")})).collect();
-    let rules: String = (0..1500).map(|rule| format!("a{rule}: \"x\"\n")).collect();
+    let rules: Vec<String> = (0..1500).map(|rule| format!("a{rule}: \"x\"\n")).collect();
     let all: Vec<String> = (0..1500).map(|rule| format!("a{rule}")).collect();
     vec![
         json!({"guided_regex": "((a{1,1000}b){1,1000}c){1,1000}"}),
@@ -30,7 +30,7 @@ fn hostile() -> Vec<Value> {
         json!({"guided_json": {"allOf": names}}),
         json!({"guided_json": chain(400)}),
         json!({"guided_grammar": "start: start"}),
-        json!({"guided_grammar": format!("start: item*\nitem: {}\n{rules}", all.join(" | "))}),
+        json!({"guided_grammar": format!("start: item*\nitem: {}\n{}", all.join(" | "), rules.concat())}),
         json!({"guided_regex": "([ab]*a[ab]{400}c)+"}),
     ]
 }
