@@ -38,7 +38,7 @@ pub use facts::{Facts, TENSOR_ALIGNMENT_BYTES};
 pub use generation::GenerationConfig;
 pub use gguf::{
     GGUF_HEADER_BYTES_MAX, GgufError, GgufText, GgufTextError, Header as GgufHeader, List as GgufList,
-    Metadata as GgufMetadata, Value as GgufValue,
+    Metadata as GgufMetadata, Value as GgufValue, gguf_file_name,
 };
 pub use header::{HEADER_BYTES_MAX, HEADER_LENGTH_BYTES, HeaderError, RowOrder, Shard, Tensor, header_bytes};
 pub use index::{IndexError, ShardMap, TensorIndex};

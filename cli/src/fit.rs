@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use anyhow::Context as _;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::StrDeserializer;
 use sparkherd_agent::{MemoryProbe, default_reserve_bytes};
-use sparkherd_checkpoint::Checkpoint;
+use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_crds::parse_quantity;
 use sparkherd_footprint::{FootprintError, Platform};
 
@@ -24,7 +27,7 @@ const CONCURRENCY_DEFAULT: u32 = 16;
 /// Say how many bytes a model takes, by part, and whether this machine has them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FitArgs {
-    /// Directory with config.json, the safetensors files and tokenizer.json.
+    /// Directory with config.json, the safetensors files and tokenizer.json, or a GGUF file.
     model_path: PathBuf,
     /// Tokens one sequence may hold. Default: the largest of 32768, 16384, 8192 and 4096 that suits the machine.
     #[arg(long)]
@@ -35,6 +38,9 @@ pub(crate) struct FitArgs {
     /// Cap on the whole footprint, such as 12Gi: the KV pool gets what the other parts leave.
     #[arg(long, value_parser = parse_quantity)]
     memory: Option<u64>,
+    /// How weights are rounded while they are read: none or int8.
+    #[arg(long, default_value = "none", value_parser = requantize)]
+    requantize: Requantize,
     /// Memory kept for the host, such as 10Gi. Default: 10Gi on a GB10, else the larger of 1Gi and 10 %.
     #[arg(long, value_parser = parse_quantity)]
     reserve: Option<u64>,
@@ -54,7 +60,12 @@ pub(crate) fn run(args: &FitArgs) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be served", args.model_path.display()))?;
     let memory = memory(args.total, args.reserve).context("failed to read this machine's memory")?;
     let threads = available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
-    let wish = Wish { context: args.context, concurrency: args.concurrency, memory_bytes: args.memory };
+    let wish = Wish {
+        context: args.context,
+        concurrency: args.concurrency,
+        memory_bytes: args.memory,
+        requantize: args.requantize,
+    };
     let report = Report::new(checkpoint.inspection.facts, Platform::cpu(threads), wish, memory);
     let mut output = io::stdout().lock();
     let fits = match report {
@@ -74,6 +85,11 @@ pub(crate) fn run(args: &FitArgs) -> anyhow::Result<()> {
         std::process::exit(STATUS_DOES_NOT_FIT);
     }
     Ok(())
+}
+
+fn requantize(text: &str) -> Result<Requantize, String> {
+    let words: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+    Requantize::deserialize(words).map_err(|error| error.to_string())
 }
 
 fn memory(total: Option<u64>, reserve: Option<u64>) -> anyhow::Result<Memory> {

@@ -24,7 +24,7 @@ use sandbox::Sandbox;
 /// Read a checkpoint's headers in a sandbox and print what it is as one JSON line.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// Directory with config.json, the safetensors files and tokenizer.json, or with one GGUF file.
+    /// Directory with config.json, the safetensors files and tokenizer.json, or with one GGUF file; or that file.
     directory: PathBuf,
     /// Directory that symbolic links may not lead out of; the checkpoint lies in it. Default: the checkpoint's own.
     #[arg(long)]

@@ -43,6 +43,25 @@ fn a_tiny_machine_has_not() {
 }
 
 #[test]
+fn a_gguf_is_judged_by_its_path_and_weights_as_they_would_be_kept() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/goldens");
+    let report = |path: &Path, more: &[&str]| {
+        let (status, json, error) = fit(path, &[&["--json", "--total", "119Gi"], more].concat());
+        assert_eq!(status, Some(0), "{error}");
+        serde_json::from_str::<Value>(&json).unwrap()
+    };
+    let gguf = goldens.join("tiny-gguf-q8_0");
+    assert_eq!(report(&gguf.join("model.gguf"), &[]), report(&gguf, &[]));
+    let weights = |more: &[&str]| {
+        let report = report(&goldens.join("tiny-int8"), more);
+        report["footprint"]["parts"]["weightsBytes"].as_u64().unwrap()
+    };
+    assert_eq!(weights(&["--requantize", "none"]), weights(&[]));
+    assert!(weights(&["--requantize", "int8"]) < weights(&[]));
+    assert_eq!(fit(&gguf, &["--requantize", "int3"]).0, Some(2));
+}
+
+#[test]
 fn json_adds_up() {
     let directory = tempfile::tempdir().unwrap();
     model::write(directory.path());

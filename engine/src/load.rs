@@ -51,6 +51,7 @@ pub enum BackendChoice {
 /// What to load and the bytes it was admitted with.
 #[derive(Clone, Debug)]
 pub struct LoadConfig {
+    /// Directory of the checkpoint, or its one GGUF file.
     pub model_dir: PathBuf,
     pub serving: Serving,
     pub platform: Platform,
@@ -219,7 +220,8 @@ fn fill(
 ) -> Result<(), LoadError> {
     let bytes_total = placement.tensor_bytes();
     let mut bytes_done = 0;
-    read(&config.model_dir, placement, &mut memory.weights, &mut |bytes| {
+    let directory = ModelDirectory(config.model_dir.clone());
+    read(directory.directory(), placement, &mut memory.weights, &mut |bytes| {
         bytes_done += bytes;
         held_bytes.store(bytes_done, Ordering::Relaxed);
         progress(LoadProgress { bytes_done, bytes_total, held_bytes: bytes_done });

@@ -3,6 +3,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use sparkherd_checkpoint::gguf_file_name;
 use thiserror::Error;
 
 /// Files of one directory that are looked at; a checkpoint has a few hundred at most.
@@ -21,7 +22,7 @@ pub enum LocateError {
     Escapes { path: String, root: String },
     #[error("cannot read {path}: {reason}")]
     Unreadable { path: String, reason: String },
-    #[error("{path} is not a directory")]
+    #[error("{path} is neither a directory nor a .gguf file")]
     NotADirectory { path: String },
     #[error("{path} has more than {FILES_MAX} files")]
     TooManyFiles { path: String },
@@ -31,7 +32,7 @@ pub enum LocateError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint(Vec<(String, u64, u128)>);
 
-/// A directory of weights that may be read.
+/// A directory of weights that may be read, or a GGUF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
     /// Without symbolic links.
@@ -89,12 +90,16 @@ fn within(canonical: &Path, root: &Path, shown: &Path) -> Result<(), LocateError
 
 fn fingerprint(directory: &Path, root: &Path) -> Result<Fingerprint, LocateError> {
     let shown = || directory.display().to_string();
-    if !directory.is_dir() {
+    let entries = if directory.is_dir() {
+        let entries = fs::read_dir(directory).map_err(|error| unreadable(directory, &error))?;
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
+    } else if directory.is_file() && gguf_file_name(directory).is_some() {
+        Ok(vec![directory.to_owned()])
+    } else {
         return Err(LocateError::NotADirectory { path: shown() });
-    }
+    };
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|error| unreadable(directory, &error))? {
-        let path = entry.map_err(|error| unreadable(directory, &error))?.path();
+    for path in entries.map_err(|error| unreadable(directory, &error))? {
         // Follows links: what is read is what they lead to, and that too must lie below the root.
         within(&canonical(&path)?, root, &path)?;
         let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
@@ -136,6 +141,21 @@ mod tests {
         assert_eq!(roots.locate(&source).unwrap(), first);
         fs::write(model.join("config.json"), "{ }").unwrap();
         assert_ne!(roots.locate(&source).unwrap().fingerprint, first.fingerprint);
+    }
+
+    #[test]
+    fn a_gguf_file_stands_for_itself() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("model.gguf");
+        fs::write(&file, "GGUF").unwrap();
+        let roots = Roots::new(vec![root.path().to_owned()]);
+        let locate = || roots.locate(&format!("file://{}", file.display())).unwrap();
+        let first = locate();
+        assert_eq!(first.directory, file.canonicalize().unwrap());
+        fs::write(root.path().join("other.gguf"), "GGUF").unwrap();
+        assert_eq!(locate(), first, "what lies beside it does not count");
+        fs::write(&file, "GGUF!").unwrap();
+        assert_ne!(locate().fingerprint, first.fingerprint);
     }
 
     #[test]

@@ -91,7 +91,8 @@ impl Header {
     /// Reads a header from a prefix of the file; [`GgufError::Truncated`] where the prefix ends first.
     ///
     /// Tensors must follow one another from the padded end of the header to the end of the file, each padded to the
-    /// alignment, so that every byte of the file is accounted for exactly once.
+    /// alignment, so that every byte of the file is accounted for exactly once. Of the padding behind the last one, or behind
+    /// a header without tensors, any part may be missing.
     pub fn parse(file: &str, file_bytes: u64, prefix: &[u8]) -> Result<Self, GgufError> {
         let mut cursor = Cursor::new(prefix);
         if &cursor.array()? != b"GGUF" {
@@ -108,7 +109,12 @@ impl Header {
         let metadata = Metadata::parse(&mut cursor, key_count)?;
         let alignment = alignment(&metadata)?;
         let entries = (0..tensor_count).map(|_| entry(&mut cursor)).collect::<Result<Vec<_>, _>>()?;
-        let bytes = (cursor.position() as u64).next_multiple_of(alignment);
+        let header_end = cursor.position() as u64;
+        let bytes = header_end.next_multiple_of(alignment);
+        if entries.is_empty() && (header_end..=bytes).contains(&file_bytes) {
+            let shard = Shard { file: Arc::from(file), tensors: Vec::new() };
+            return Ok(Self { metadata, shard, bytes });
+        }
         let shard = place(file, file_bytes, bytes, alignment, entries)?;
         Ok(Self { metadata, shard, bytes })
     }
@@ -196,9 +202,8 @@ fn place(
         let tensor = Tensor { file, offset_bytes, bytes, shape, dtype, row_order };
         tensors.push((canonical_name(&name), tensor));
     }
-    // The last tensor's padding may be left out.
-    let ends = [data_end, expected].map(|end| data_start.checked_add(end));
-    if !ends.contains(&Some(file_bytes)) {
+    let data = file_bytes.checked_sub(data_start);
+    if !data.is_some_and(|bytes| (data_end..=expected).contains(&bytes)) {
         return Err(GgufError::FileLength { data_end: data_start.saturating_add(data_end), file_bytes });
     }
     Ok(Shard { file, tensors })

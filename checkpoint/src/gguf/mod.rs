@@ -23,4 +23,5 @@ pub use metadata::{List, Metadata, Value};
 pub use text::{GgufText, GgufTextError};
 
 use config::{ROPE_FACTORS, config};
+pub use read::gguf_file_name;
 pub(crate) use read::{only_file, read};

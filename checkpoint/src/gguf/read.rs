@@ -1,6 +1,7 @@
 //! A directory's GGUF file, from its header on.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::{GGUF_HEADER_BYTES_MAX, GgufError, GgufText, Header, ROPE_FACTORS, config};
 use crate::inspection::{DIGEST_CONTENT_BYTES_MAX, HashedFile, digest};
@@ -12,6 +13,11 @@ use crate::{
 
 /// What is read of a file at first; most headers are shorter, and the others are read again with twice as much each time.
 const FIRST_PREFIX_BYTES: u64 = 8 << 20;
+
+/// The file's name, where a path is that of a GGUF.
+pub fn gguf_file_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str().filter(|name| name.ends_with(".gguf"))
+}
 
 /// The one GGUF file among these names. Several are refused: which one is meant is not clear, and parts of a split model
 /// are not read.

@@ -309,3 +309,26 @@ proptest! {
         prop_assert_eq!(error.to_string(), "header ends before it is complete");
     }
 }
+
+#[test]
+fn padding_at_the_end_may_be_missing_and_nothing_else() {
+    let mut file = File::llama();
+    // 36 bytes, padded to 64.
+    file.tensors = vec![("output_norm.weight".to_owned(), vec![9], 0)];
+    let whole = file.bytes();
+    for (missing, is_whole) in [(0, true), (1, true), (28, true), (29, false), (64, false)] {
+        let parsed = parse(&whole[..whole.len() - missing]);
+        assert_eq!(parsed.is_ok(), is_whole, "{missing} missing: {parsed:?}");
+    }
+    assert!(parse(&[&whole[..], &[0]].concat()).is_err(), "a byte too many");
+    // A vocabulary alone is a file without tensors.
+    file.tensors.clear();
+    let vocabulary = file.bytes();
+    // Its last value is the number 1, little-endian in 4 bytes.
+    let header_bytes = vocabulary.iter().rposition(|byte| *byte != 0).unwrap() + 4;
+    for bytes in [&vocabulary[..], &vocabulary[..header_bytes]] {
+        assert!(parse(bytes).is_ok(), "{:?}", parse(bytes));
+    }
+    assert!(parse(&vocabulary[..header_bytes - 1]).is_err());
+    assert!(parse(&[&vocabulary[..], &[0; 40]].concat()).is_err(), "bytes that nothing accounts for");
+}

@@ -17,6 +17,7 @@ pub(super) struct Wish {
     pub(super) concurrency: u32,
     /// Cap on the whole footprint.
     pub(super) memory_bytes: Option<u64>,
+    pub(super) requantize: Requantize,
 }
 
 /// One pool that CPU and GPU share.
@@ -89,7 +90,7 @@ fn serving(
             concurrency: wish.concurrency,
             kv_tokens: kv_tokens_default(context, wish.concurrency),
             kv_dtype: kv_dtype_auto(facts.dtype),
-            requantize: Requantize::None,
+            requantize: wish.requantize,
         };
         wish.memory_bytes.map_or_else(
             || Ok(template.clone()),
@@ -213,7 +214,7 @@ const fn backend_name(backend: Backend) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use sparkherd_checkpoint::{Architecture, Dtype, Facts};
+    use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
     use sparkherd_footprint::{Backend, Footprint, FootprintError, Parts, Platform};
 
     use super::{GIB, Memory, Report, Wish, size};
@@ -250,7 +251,8 @@ mod tests {
         Report::new(facts(), platform, wish, memory)
     }
 
-    const ANY: Wish = Wish { context: None, concurrency: 16, memory_bytes: None };
+    const ANY: Wish =
+        Wish { context: None, concurrency: 16, memory_bytes: None, requantize: Requantize::None };
 
     /// With bytes that do not depend on how the engine sizes its buffers.
     fn table(fits: bool, total_gib: u64) -> String {
@@ -288,8 +290,7 @@ mod tests {
 
     #[test]
     fn a_cap_sizes_the_pool() {
-        let capped =
-            report(Wish { memory_bytes: Some(40 * GIB), context: Some(4096), concurrency: 16 }, 120).unwrap();
+        let capped = report(Wish { memory_bytes: Some(40 * GIB), context: Some(4096), ..ANY }, 120).unwrap();
         let total = capped.footprint.total_bytes();
         assert!(total <= 40 * GIB && total > 40 * GIB - (2 << 20) - 1, "{total}");
         let too_small = report(Wish { memory_bytes: Some(8 * GIB), ..ANY }, 120);

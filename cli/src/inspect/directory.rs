@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
-use sparkherd_checkpoint::Files;
+use sparkherd_checkpoint::{Files, gguf_file_name};
 
 /// Most entries of a checkpoint's directory; 1024 shards and their companions fit twice.
 const ENTRIES_MAX: usize = 4096;
 
-/// A checkpoint's directory. Nothing is opened outside `root`, whatever symbolic links say, even if they change while we
+/// A checkpoint's directory, or its one GGUF file. Nothing is opened outside `root`, whatever symbolic links say, even if they change while we
 /// read: the kernel resolves every path beneath the open root.
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -19,25 +19,28 @@ pub(crate) struct Directory {
     /// From the root.
     path: PathBuf,
     resolve: ResolveFlags,
+    /// The one file that counts.
+    only: Option<String>,
 }
 
 impl Directory {
     /// `directory` itself may be a link, as long as it leads to somewhere beneath `root`.
     pub(crate) fn beneath(root: &Path, directory: &Path) -> io::Result<Self> {
-        let root_path = root.canonicalize()?;
-        let directory = directory.canonicalize()?;
+        let (root_path, _) = directory_and_file(&root.canonicalize()?);
+        let (directory, only) = directory_and_file(&directory.canonicalize()?);
         let outside = || io::Error::other("the directory lies outside the allowed root");
         let path = directory.strip_prefix(&root_path).map_err(|_| outside())?;
         // No component at all is the root itself.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        Ok(Self { root: open_root(&root_path)?, path: path.to_owned(), resolve })
+        Ok(Self { root: open_root(&root_path)?, path: path.to_owned(), resolve, only })
     }
 
     /// Without a root: the reader's own rights are the limit.
     pub(crate) fn unrestricted(directory: &Path) -> io::Result<Self> {
-        let root = open_root(directory)?;
-        Ok(Self { root, path: PathBuf::from("."), resolve: ResolveFlags::empty() })
+        let (directory, only) = directory_and_file(directory);
+        let root = open_root(&directory)?;
+        Ok(Self { root, path: PathBuf::from("."), resolve: ResolveFlags::empty(), only })
     }
 
     /// The open root: all that a sandbox has to leave readable.
@@ -66,6 +69,13 @@ impl Directory {
     }
 }
 
+fn directory_and_file(path: &Path) -> (PathBuf, Option<String>) {
+    let Some(file) = gguf_file_name(path).filter(|_| path.is_file()) else { return (path.to_owned(), None) };
+    // A bare name lies in the working directory.
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    (directory.to_owned(), Some(file.to_owned()))
+}
+
 fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(CWD, path, flags, Mode::empty())?)
@@ -73,6 +83,9 @@ fn open_root(path: &Path) -> io::Result<OwnedFd> {
 
 impl Files for Directory {
     fn names(&self) -> io::Result<BTreeSet<String>> {
+        if let Some(file) = &self.only {
+            return Ok(BTreeSet::from([file.clone()]));
+        }
         let entries = Dir::new(self.open(&self.path, OFlags::DIRECTORY)?)?;
         let mut names = BTreeSet::new();
         for entry in entries {

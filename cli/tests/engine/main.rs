@@ -8,6 +8,7 @@ mod child;
 mod clients;
 mod embedding;
 mod fuzz;
+mod gguf;
 mod harness;
 mod memory;
 mod soak;
