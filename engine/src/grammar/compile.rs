@@ -45,7 +45,7 @@ const RULES_BYTES_PER_SOURCE_BYTE: u64 = 48;
 const RULES_BYTES_MAX: u64 = 4 << 20;
 
 /// Of [`GRAMMARS_HOST_BYTES`], what the answers may take together; the largest has to go where it is too little.
-const ANSWERS_BYTES: u64 = GRAMMARS_HOST_BYTES / 2;
+const ANSWERS_BYTES: u64 = GRAMMARS_HOST_BYTES / 8 * 3;
 
 /// What the rules may take; there is no room for others then. What is left is for compiling, which takes most for a moment.
 const RULES_BYTES: u64 = GRAMMARS_HOST_BYTES / 3;
