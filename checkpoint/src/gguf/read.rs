@@ -16,7 +16,7 @@ const FIRST_PREFIX_BYTES: u64 = 8 << 20;
 
 /// The file's name, where a path is that of a GGUF.
 pub fn gguf_file_name(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str().filter(|name| name.ends_with(".gguf"))
+    path.file_name()?.to_str().filter(|name| name.strip_suffix(".gguf").is_some())
 }
 
 /// The one GGUF file among these names. Several are refused: which one is meant is not clear, and parts of a split model
