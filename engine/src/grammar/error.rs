@@ -9,6 +9,8 @@ pub enum GrammarError {
     TooLarge { bytes: usize, bytes_max: usize },
     #[error("grammar is nested more than {levels_max} levels deep")]
     TooDeep { levels_max: usize },
+    #[error("{count} expressions have to hold together, more than the {count_max} allowed")]
+    Intersections { count: usize, count_max: usize },
     #[error("schema is not JSON: {0}")]
     NotJson(String),
     #[error("schema is neither an object nor a boolean")]

@@ -14,6 +14,7 @@
 mod compile;
 mod constraint;
 mod error;
+mod intersections;
 mod masks;
 mod matcher;
 mod memory;

@@ -2,7 +2,10 @@ use llguidance::{api::TopLevelGrammar, regex_to_lark};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::GrammarError;
+use super::{
+    GrammarError,
+    intersections::{check_lark, check_schema},
+};
 
 /// Bytes of one source. The tools of a large agent together take about a hundred kilobytes.
 const SOURCE_BYTES_MAX: usize = 256 << 10;
@@ -100,6 +103,7 @@ fn json_schema(source: &str) -> Result<TopLevelGrammar, GrammarError> {
     if levels(&schema) > SCHEMA_LEVELS_MAX {
         return Err(GrammarError::TooDeep { levels_max: SCHEMA_LEVELS_MAX });
     }
+    check_schema(&schema)?;
     match schema {
         Value::Object(schema) => Ok(of_schema(schema)),
         Value::Bool(true) => Ok(of_schema(Map::new())),
@@ -151,6 +155,7 @@ fn lark(source: &str) -> Result<TopLevelGrammar, GrammarError> {
             return Err(GrammarError::TooDeep { levels_max: LARK_LEVELS_MAX });
         }
     }
+    check_lark(source)?;
     Ok(TopLevelGrammar::from_lark(source.to_owned()))
 }
 

@@ -48,6 +48,41 @@ fn what_is_too_large_or_too_deep_is_refused_before_it_is_read() {
     assert!(matches!(refused(GrammarSource::JsonSchema("{".to_owned())), GrammarError::NotJson(_)));
 }
 
+/// Compiling them would take gigabytes.
+#[test]
+fn many_expressions_that_hold_together_are_refused_before_they_are_compiled() {
+    let bench = bench();
+    let pattern = |index: usize| json!({"type": "string", "pattern": format!("name {index}")});
+    let all_of = |count: usize| json!({"allOf": (0..count).map(pattern).collect::<Vec<_>>()});
+    let links: Map<String, Value> = (0..40)
+        .map(|index| {
+            (
+                format!("d{index}"),
+                json!({"$ref": format!("#/$defs/d{}", index + 1), "pattern": index.to_string()}),
+            )
+        })
+        .chain([("d40".to_owned(), json!({"type": "string"}))])
+        .collect();
+    let expressions: Vec<String> = (0..40).map(|index| format!("/.*{index}.*/")).collect();
+    for source in [
+        GrammarSource::JsonSchema(all_of(40).to_string()),
+        GrammarSource::JsonSchema(json!({"$ref": "#/$defs/d0", "$defs": links}).to_string()),
+        GrammarSource::Lark(format!("start: \"x\" %json {}", all_of(40))),
+        GrammarSource::Lark(format!("start: A\nA: {}", expressions.join(" & "))),
+    ] {
+        let refused = bench.compiler.compile(&source).unwrap_err();
+        assert!(matches!(refused, GrammarError::Intersections { count_max: 16, .. }), "{refused}");
+    }
+    // What is common: many patterns side by side, and objects that extend others.
+    let fields: Map<String, Value> = (0..60).map(|index| (format!("f{index}"), pattern(index))).collect();
+    let base = json!({"type": "object", "properties": {"id": {"type": "integer"}}});
+    let extended: Vec<Value> = (0..30)
+        .map(|index| json!({"allOf": [base, {"type": "object", "properties": {format!("p{index}"): {"type": "boolean"}}}]}))
+        .collect();
+    bench.compile(&GrammarSource::JsonSchema(json!({"type": "object", "properties": fields}).to_string()));
+    bench.compile(&GrammarSource::JsonSchema(json!({"anyOf": extended}).to_string()));
+}
+
 /// Each is refused with one sentence.
 #[test]
 fn what_cannot_be_kept_to_or_takes_too_much_is_refused_with_a_sentence() {
