@@ -68,7 +68,7 @@ fn child(directory: &Path, with_grammar: &str) -> Result<u64> {
 
 fn resident_bytes_with(directory: &Path, with_grammar: bool) -> Result<u64> {
     let text = Text::load(directory)?;
-    let compiler = with_grammar.then(|| GrammarCompiler::new(&text, vocab_size(&text))).transpose()?;
+    let compiler = with_grammar.then(|| GrammarCompiler::new(&text, vocab_size(&text), 1)).transpose()?;
     let grammar =
         compiler.as_ref().map(|compiler| compiler.compile(&GrammarSource::JsonObject)).transpose()?;
     let resident = resident_bytes();

@@ -86,7 +86,7 @@ impl Engine {
         if let Some((name, value, least)) = sizes.into_iter().find(|(_, value, least)| value < least) {
             return Err(StartError::TooSmall { name, value, least });
         }
-        let grammars = Arc::new(GrammarCompiler::new(&text, limits.vocab_size)?);
+        let grammars = Arc::new(GrammarCompiler::new(&text, limits.vocab_size, sequences_max)?);
         let masks = MaskThreads::start()?;
         let shared = Arc::new(Shared::new(text, limits, sequences_max, forward.has_logits(), clock));
         let (inbox, messages): (Sender<Message>, Receiver<Message>) = channel();

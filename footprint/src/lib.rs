@@ -23,8 +23,8 @@ pub use kv::{
     whole_blocks,
 };
 pub use plan::{
-    FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, GRAMMARS_HOST_BYTES, QUEUE_CONTEXTS,
-    TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_tokens_max,
+    FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, QUEUE_CONTEXTS,
+    TOKENIZER_HOST_BYTES_PER_FILE_BYTE, grammars_host_bytes, plan, step_tokens_max,
 };
 pub use platform::{Backend, CPU_RUNTIME_HOST_BYTES, Platform};
 pub use serving::{KvDtype, Serving};

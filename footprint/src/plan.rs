@@ -18,12 +18,17 @@ pub const TOKENIZER_HOST_BYTES_PER_FILE_BYTE: u64 = 9;
 /// with 128 thousand words of random letters, which share less than any language's. The rest is for longer tokens.
 pub const GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN: u64 = 512;
 
-/// Host bytes that the grammars of all requests, and the answers that follow them, may take together; the engine refuses what
-/// is beyond.
+/// Host bytes that the grammars of all requests, and the answers that follow them, may take together where so many
+/// sequences run at once; the engine refuses what is beyond.
 ///
 /// Measured with `llguidance` 1.9: the rules of 20 tools take 0.8 MiB, those of 100 2.8; requests of the same tools share
-/// them. An answer that follows them takes 0.4 and 0.8 MiB, one of 400 numbers 2.4.
-pub const GRAMMARS_HOST_BYTES: u64 = 24 << 20;
+/// them. An answer that follows them takes 0.4 and 0.8 MiB, one of 400 numbers 2.4. With 1.5 MiB for each sequence, of which
+/// the engine gives 0.56 to answers, all can call one of 20 tools. With few sequences, one that takes much still has to fit.
+pub const fn grammars_host_bytes(sequences: u32) -> u64 {
+    let sequences = if sequences < 16 { 16 } else { sequences };
+    // Widened: `u64::from` is not for constants.
+    sequences as u64 * (3 << 19)
+}
 
 /// Prompts that may wait to be computed, in full contexts.
 pub const QUEUE_CONTEXTS: u64 = 32;
@@ -63,8 +68,8 @@ pub enum FootprintError {
 /// Bytes a replica of this model takes with these settings on this platform.
 ///
 /// `weights = Σ tensors as kept, padded`, `kv = kv_tokens × `[`kv_bytes_per_token`], `workspace =` [`workspace`],
-/// `runtime = platform's constants + tokenizer + grammar compiler + grammars + waiting prompts`. On CUDA the first three and `runtime_device_bytes` are
-/// device memory; on the CPU everything is host memory.
+/// `runtime = platform's constants + tokenizer + grammar compiler + grammars + waiting prompts`. On CUDA the first three and
+/// `runtime_device_bytes` are device memory; on the CPU everything is host memory.
 pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Footprint, FootprintError> {
     check(facts, serving, platform)?;
     let kv_bytes = kv_bytes_per_token(facts, serving.kv_dtype)?
@@ -76,7 +81,7 @@ pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Foo
         .tokenizer_bytes
         .checked_mul(TOKENIZER_HOST_BYTES_PER_FILE_BYTE)
         .and_then(|tokenizer| tokenizer.checked_add(grammar_bytes))
-        .and_then(|text| text.checked_add(GRAMMARS_HOST_BYTES))
+        .and_then(|text| text.checked_add(grammars_host_bytes(serving.concurrency)))
         .and_then(|text| {
             text.checked_add(u64::from(serving.context) * QUEUE_CONTEXTS * PROMPT_HOST_BYTES_PER_TOKEN)
         })

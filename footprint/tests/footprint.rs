@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
 use sparkherd_footprint::{
-    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, GRAMMARS_HOST_BYTES, KvDtype, Platform,
-    QUEUE_CONTEXTS, Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, kv_bytes_per_token,
+    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, KvDtype, Platform, QUEUE_CONTEXTS,
+    Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, grammars_host_bytes, kv_bytes_per_token,
     kv_dtype_auto, kv_tokens_default, largest_context_fitting, plan, serving_default, serving_for_memory_cap,
     step_tokens_max, workspace,
 };
@@ -41,9 +41,14 @@ fn runtime_host_bytes(facts: &Facts) -> u64 {
     (64 << 20)
         + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes
         + GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN * u64::from(facts.vocab_size)
-        + GRAMMARS_HOST_BYTES
+        + grammars_host_bytes(16)
         // A token that waits is held twice, as 4 bytes.
         + QUEUE_CONTEXTS * 8192 * 8
+}
+
+#[test]
+fn grammars_have_room_that_grows_with_the_sequences() {
+    assert_eq!([1, 16, 32].map(grammars_host_bytes), [24 << 20, 24 << 20, 48 << 20]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use llguidance::{
     earley::SlicedBiasComputer,
     toktrie::{INVALID_TOKEN, InferenceCapabilities},
 };
-use sparkherd_footprint::GRAMMARS_HOST_BYTES;
+use sparkherd_footprint::grammars_host_bytes;
 
 use super::{
     GrammarError, GrammarSource, NextTokens,
@@ -43,12 +43,6 @@ const RULES_BYTES_PER_SOURCE_BYTE: u64 = 48;
 
 /// What no rules take more of: the limit of symbols below is 3.4 MB.
 const RULES_BYTES_MAX: u64 = 4 << 20;
-
-/// Of [`GRAMMARS_HOST_BYTES`], what the answers may take together; the largest has to go where it is too little.
-const ANSWERS_BYTES: u64 = GRAMMARS_HOST_BYTES / 8 * 3;
-
-/// What the rules may take; there is no room for others then. What is left is for compiling, which takes most for a moment.
-const RULES_BYTES: u64 = GRAMMARS_HOST_BYTES / 3;
 
 /// What one grammar may spend. llguidance gives the speeds; the needs of usual grammars are measured: 100 tools of 8
 /// parameters have 5000 to 10 000 symbols, 200 optional properties take 1700 items a mask, an answer of 400 numbers has 2600
@@ -98,8 +92,9 @@ struct Rules {
 
 impl GrammarCompiler {
     /// Arranges the tokenizer's vocabulary, cut to the model's `vocab_size`, for masks. It takes the bytes that the footprint
-    /// counts as `GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN`, so it is done before an engine is ready.
-    pub fn new(text: &Text, vocab_size: u32) -> Result<Self, GrammarError> {
+    /// counts as `GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN`, so it is done before an engine is ready. Grammars of `sequences`
+    /// answers at once will take what it counts as [`grammars_host_bytes`].
+    pub fn new(text: &Text, vocab_size: u32, sequences: u32) -> Result<Self, GrammarError> {
         let environment = token_environment(text, vocab_size);
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
@@ -107,11 +102,14 @@ impl GrammarCompiler {
         factory.quiet();
         *factory.limits_mut() = LIMITS;
         return_freed_pages();
+        let grammars_bytes = grammars_host_bytes(sequences);
         Ok(Self {
             factory: Arc::new(factory),
             slots: Slots::new(COMPILES_MAX),
-            rules: SharedBytes::new(RULES_BYTES),
-            answers: SharedBytes::new(ANSWERS_BYTES),
+            // Where they fill it, there is no room for others.
+            rules: SharedBytes::new(grammars_bytes / 3),
+            // The largest has to go where it is too little. The rest is for compiling, which takes most for a moment.
+            answers: SharedBytes::new(grammars_bytes / 8 * 3),
             known: Mutex::default(),
         })
     }

@@ -42,7 +42,7 @@ enum Ending {
 
 impl Bench {
     fn new(text: Text, vocab_size: u32) -> Self {
-        let compiler = GrammarCompiler::new(&text, vocab_size).unwrap();
+        let compiler = GrammarCompiler::new(&text, vocab_size, 1).unwrap();
         Self { text, vocab_size, compiler, threads: MaskThreads::start().unwrap() }
     }
 
