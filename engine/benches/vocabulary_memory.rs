@@ -12,6 +12,7 @@ use std::{env, error::Error, fs, path::Path, process::Command};
 
 use serde_json::{Map, Value, json};
 use sparkherd_engine::{GrammarSource, Text, grammar::GrammarCompiler};
+use sparkherd_footprint::GrammarRoom;
 
 const VOCABULARIES: [u32; 2] = [32_000, 128_000];
 /// Of the letters of a token. No two share much, so that these are worse than any vocabulary of words.
@@ -68,7 +69,9 @@ fn child(directory: &Path, with_grammar: &str) -> Result<u64> {
 
 fn resident_bytes_with(directory: &Path, with_grammar: bool) -> Result<u64> {
     let text = Text::load(directory)?;
-    let compiler = with_grammar.then(|| GrammarCompiler::new(&text, vocab_size(&text), 1)).transpose()?;
+    let compiler = with_grammar
+        .then(|| GrammarCompiler::new(&text, vocab_size(&text), GrammarRoom::new(1, 0)))
+        .transpose()?;
     let grammar =
         compiler.as_ref().map(|compiler| compiler.compile(&GrammarSource::JsonObject)).transpose()?;
     let resident = resident_bytes();

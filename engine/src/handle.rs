@@ -10,6 +10,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use sparkherd_footprint::{BLOCK_TOKENS, GrammarRoom};
 use thiserror::Error;
 
 use crate::{
@@ -86,7 +87,9 @@ impl Engine {
         if let Some((name, value, least)) = sizes.into_iter().find(|(_, value, least)| value < least) {
             return Err(StartError::TooSmall { name, value, least });
         }
-        let grammars = Arc::new(GrammarCompiler::new(&text, limits.vocab_size, sequences_max)?);
+        let kv_tokens = u64::from(limits.kv_blocks) * u64::from(BLOCK_TOKENS);
+        let room = GrammarRoom::new(sequences_max, kv_tokens);
+        let grammars = Arc::new(GrammarCompiler::new(&text, limits.vocab_size, room)?);
         let masks = MaskThreads::start()?;
         let shared = Arc::new(Shared::new(text, limits, sequences_max, forward.has_logits(), clock));
         let (inbox, messages): (Sender<Message>, Receiver<Message>) = channel();
@@ -127,7 +130,7 @@ impl EngineHandle {
 
     pub fn cache_size(&self) -> CacheSize {
         CacheSize {
-            block_tokens: sparkherd_footprint::BLOCK_TOKENS,
+            block_tokens: BLOCK_TOKENS,
             blocks: self.shared.kv_blocks,
             prefix_cache: self.shared.prefix_cache,
         }

@@ -10,6 +10,7 @@
 //! it allocated differs. Pure and total: any facts and settings give bytes or a [`FootprintError`].
 
 mod context;
+mod grammars;
 mod kv;
 mod plan;
 mod platform;
@@ -18,13 +19,14 @@ mod sizes;
 mod workspace;
 
 pub use context::{context_candidates, largest_context, largest_context_fitting};
+pub use grammars::GrammarRoom;
 pub use kv::{
     kv_bytes_per_token, kv_dtype_auto, kv_tokens_default, serving_default, serving_for_memory_cap,
     whole_blocks,
 };
 pub use plan::{
     FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, QUEUE_CONTEXTS,
-    TOKENIZER_HOST_BYTES_PER_FILE_BYTE, grammars_host_bytes, plan, step_tokens_max,
+    TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_tokens_max,
 };
 pub use platform::{Backend, CPU_RUNTIME_HOST_BYTES, Platform};
 pub use serving::{KvDtype, Serving};

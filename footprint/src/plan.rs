@@ -1,7 +1,9 @@
 use sparkherd_checkpoint::{Facts, Requantize};
 use thiserror::Error;
 
-use crate::{BLOCK_TOKENS, Backend, Footprint, Parts, Platform, Serving, kv_bytes_per_token, workspace};
+use crate::{
+    BLOCK_TOKENS, Backend, Footprint, GrammarRoom, Parts, Platform, Serving, kv_bytes_per_token, workspace,
+};
 
 /// Host bytes of a parsed tokenizer per byte of `tokenizer.json`.
 ///
@@ -17,18 +19,6 @@ pub const TOKENIZER_HOST_BYTES_PER_FILE_BYTE: u64 = 9;
 /// Measured with `llguidance` 1.9 in the same way: 369 bytes with Llama 3's and Qwen2's vocabularies, 384 with Llama 2's, 606
 /// with 128 thousand words of random letters, which share less than any language's. The rest is for longer tokens.
 pub const GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN: u64 = 512;
-
-/// Host bytes that the grammars of all requests, and the answers that follow them, may take together where so many
-/// sequences run at once; the engine refuses what is beyond.
-///
-/// Measured with `llguidance` 1.9: the rules of 20 tools take 0.8 MiB, those of 100 2.8; requests of the same tools share
-/// them. An answer that follows them takes 0.4 and 0.8 MiB, one of 400 numbers 2.4. With 1.5 MiB for each sequence, of which
-/// the engine gives 0.56 to answers, all can call one of 20 tools. With few sequences, one that takes much still has to fit.
-pub const fn grammars_host_bytes(sequences: u32) -> u64 {
-    let sequences = if sequences < 16 { 16 } else { sequences };
-    // Widened: `u64::from` is not for constants.
-    sequences as u64 * (3 << 19)
-}
 
 /// Prompts that may wait to be computed, in full contexts.
 pub const QUEUE_CONTEXTS: u64 = 32;
@@ -81,7 +71,7 @@ pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Foo
         .tokenizer_bytes
         .checked_mul(TOKENIZER_HOST_BYTES_PER_FILE_BYTE)
         .and_then(|tokenizer| tokenizer.checked_add(grammar_bytes))
-        .and_then(|text| text.checked_add(grammars_host_bytes(serving.concurrency)))
+        .and_then(|text| text.checked_add(GrammarRoom::new(serving.concurrency, serving.kv_tokens).bytes()?))
         .and_then(|text| {
             text.checked_add(u64::from(serving.context) * QUEUE_CONTEXTS * PROMPT_HOST_BYTES_PER_TOKEN)
         })

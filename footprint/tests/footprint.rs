@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
 use sparkherd_footprint::{
-    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, KvDtype, Platform, QUEUE_CONTEXTS,
-    Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, grammars_host_bytes, kv_bytes_per_token,
+    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, GrammarRoom, KvDtype, Platform,
+    QUEUE_CONTEXTS, Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, kv_bytes_per_token,
     kv_dtype_auto, kv_tokens_default, largest_context_fitting, plan, serving_default, serving_for_memory_cap,
     step_tokens_max, workspace,
 };
@@ -37,18 +37,22 @@ fn platform(backend: Backend) -> Platform {
 }
 
 /// What the process takes beside its arenas on [`platform`], with a context of 8192.
-fn runtime_host_bytes(facts: &Facts) -> u64 {
+fn runtime_host_bytes(facts: &Facts, kv_tokens: u64) -> u64 {
     (64 << 20)
         + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes
         + GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN * u64::from(facts.vocab_size)
-        + grammars_host_bytes(16)
+        + GrammarRoom::new(16, kv_tokens).bytes().unwrap()
         // A token that waits is held twice, as 4 bytes.
         + QUEUE_CONTEXTS * 8192 * 8
 }
 
 #[test]
 fn grammars_have_room_that_grows_with_the_sequences() {
-    assert_eq!([1, 16, 32].map(grammars_host_bytes), [24 << 20, 24 << 20, 48 << 20]);
+    let bytes = |sequences, tokens| GrammarRoom::new(sequences, tokens).bytes();
+    assert_eq!(bytes(1, 0), Some(24 << 20));
+    assert_eq!(bytes(16, 0), Some(24 << 20));
+    assert_eq!(bytes(32, 4096), Some(42 << 20));
+    assert_eq!(bytes(u32::MAX, u64::MAX), None);
 }
 
 #[test]
@@ -62,7 +66,7 @@ fn llama_8b_takes_known_bytes() {
     assert_eq!(footprint.device_bytes, 0);
     assert_eq!(footprint.parts.weights_bytes, facts.weight_bytes);
     assert_eq!(footprint.parts.kv_bytes, 38_912 * 131_072);
-    assert_eq!(footprint.parts.runtime_bytes, runtime_host_bytes(&facts));
+    assert_eq!(footprint.parts.runtime_bytes, runtime_host_bytes(&facts, serving.kv_tokens));
 }
 
 #[test]
@@ -84,7 +88,7 @@ fn cuda_puts_all_but_the_process_on_the_device() {
     let facts = llama_8b();
     let serving = serving_default(&facts, 8192, 16);
     let footprint = plan(&facts, &serving, &platform(Backend::Cuda)).unwrap();
-    assert_eq!(footprint.host_bytes, runtime_host_bytes(&facts));
+    assert_eq!(footprint.host_bytes, runtime_host_bytes(&facts, serving.kv_tokens));
     let parts = footprint.parts;
     assert_eq!(
         footprint.device_bytes,

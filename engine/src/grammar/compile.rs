@@ -14,12 +14,12 @@ use llguidance::{
     earley::SlicedBiasComputer,
     toktrie::{INVALID_TOKEN, InferenceCapabilities},
 };
-use sparkherd_footprint::grammars_host_bytes;
+use sparkherd_footprint::GrammarRoom;
 
 use super::{
     GrammarError, GrammarSource, NextTokens,
     error::sentence,
-    matcher::{Matcher, lexer_bytes},
+    matcher::{MatchError, Matcher, lexer_bytes},
     memory::{Lease, SharedBytes},
     slots::{Slot, Slots},
     source::SourceDigest,
@@ -40,6 +40,9 @@ const STACK_BYTES: usize = 256 << 20;
 /// Host bytes of rules for each byte of their source, beside their lexer. Measured with llguidance 1.9: 31 for tools, 47 for
 /// rules of two symbols, 62 for 200 properties of a schema, whose lexer is counted with more than it has.
 const RULES_BYTES_PER_SOURCE_BYTE: u64 = 48;
+
+/// What whoever sent such a grammar reads.
+const TOO_MUCH_MEMORY: &str = "it takes too much memory";
 
 /// What no rules take more of: the limit of symbols below is 3.4 MB.
 const RULES_BYTES_MAX: u64 = 4 << 20;
@@ -71,6 +74,7 @@ pub struct GrammarCompiler {
     slots: Arc<Slots>,
     rules: Arc<SharedBytes>,
     answers: Arc<SharedBytes>,
+    answers_bytes: u64,
     /// Those in use: clients send the same tools with every request.
     known: Mutex<BTreeMap<SourceDigest, Weak<Rules>>>,
 }
@@ -92,9 +96,9 @@ struct Rules {
 
 impl GrammarCompiler {
     /// Arranges the tokenizer's vocabulary, cut to the model's `vocab_size`, for masks. It takes the bytes that the footprint
-    /// counts as `GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN`, so it is done before an engine is ready. Grammars of `sequences`
-    /// answers at once will take what it counts as [`grammars_host_bytes`].
-    pub fn new(text: &Text, vocab_size: u32, sequences: u32) -> Result<Self, GrammarError> {
+    /// counts as `GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN`, so it is done before an engine is ready. Grammars will take no
+    /// more than `room`.
+    pub fn new(text: &Text, vocab_size: u32, room: GrammarRoom) -> Result<Self, GrammarError> {
         let environment = token_environment(text, vocab_size);
         let slices = SlicedBiasComputer::general_slices();
         let mut factory = ParserFactory::new(&environment, InferenceCapabilities::default(), &slices)
@@ -102,14 +106,13 @@ impl GrammarCompiler {
         factory.quiet();
         *factory.limits_mut() = LIMITS;
         return_freed_pages();
-        let grammars_bytes = grammars_host_bytes(sequences);
+        let GrammarRoom { rules_bytes, answers_bytes, compiling_bytes: _ } = room;
         Ok(Self {
             factory: Arc::new(factory),
             slots: Slots::new(COMPILES_MAX),
-            // Where they fill it, there is no room for others.
-            rules: SharedBytes::new(grammars_bytes / 3),
-            // The largest has to go where it is too little. The rest is for compiling, which takes most for a moment.
-            answers: SharedBytes::new(grammars_bytes / 8 * 3),
+            rules: SharedBytes::new(rules_bytes),
+            answers: SharedBytes::new(answers_bytes),
+            answers_bytes,
             known: Mutex::default(),
         })
     }
@@ -128,6 +131,20 @@ impl GrammarCompiler {
         Ok(Grammar { rules, answers: Arc::clone(&self.answers) })
     }
 
+    /// Tells what is too large for ever from what has to wait for others.
+    fn claim(&self, lease: &Lease, bytes: u64) -> Result<(), GrammarError> {
+        match lease.claim(bytes) {
+            true => Ok(()),
+            false if self.rules.could_hold(bytes) => Err(GrammarError::NoRoom),
+            false => Err(GrammarError::Refused(TOO_MUCH_MEMORY.to_owned())),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn answers_leased(&self) -> usize {
+        self.answers.leased()
+    }
+
     fn known(&self, digest: &SourceDigest) -> Option<Arc<Rules>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
     }
@@ -136,15 +153,13 @@ impl GrammarCompiler {
         let grammar = source.parse()?;
         let lease = SharedBytes::lease(&self.rules);
         let rules_bytes = (source.bytes() as u64 * RULES_BYTES_PER_SOURCE_BYTE).min(RULES_BYTES_MAX);
-        if !lease.claim(rules_bytes) {
-            return Err(GrammarError::NoRoom);
-        }
+        self.claim(&lease, rules_bytes)?;
         let timed_out = GrammarError::TimedOut { limit: COMPILE_LIMIT };
         let slot = Slots::take(&self.slots, COMPILE_LIMIT).ok_or_else(|| timed_out.clone())?;
         let (answer, compiled) = sync_channel(1);
-        let (factory, answers) = (Arc::clone(&self.factory), Arc::clone(&self.answers));
+        let (factory, answers_bytes) = (Arc::clone(&self.factory), self.answers_bytes);
         let work = move || {
-            let compiled = compile(&factory, grammar, &answers, slot);
+            let compiled = compile(&factory, grammar, answers_bytes, slot);
             // A caller that has given up needs no answer.
             let _ = answer.send(compiled);
         };
@@ -158,9 +173,7 @@ impl GrammarCompiler {
             RecvTimeoutError::Disconnected => Err(GrammarError::Refused("its compiler panicked".to_owned())),
         });
         let parser = compiled?;
-        if !lease.claim(rules_bytes + lexer_bytes(&parser)) {
-            return Err(GrammarError::NoRoom);
-        }
+        self.claim(&lease, rules_bytes + lexer_bytes(&parser))?;
         let has_end = self.factory.tok_env().eos_token() != INVALID_TOKEN;
         Ok(Rules { parser, has_end, _lease: lease })
     }
@@ -171,18 +184,20 @@ impl GrammarCompiler {
 fn compile(
     factory: &ParserFactory,
     grammar: TopLevelGrammar,
-    answers: &Arc<SharedBytes>,
+    answers_bytes: u64,
     slot: Slot,
 ) -> Result<TokenParser, GrammarError> {
     let mut parser = factory
         .create_parser(grammar)
         .map_err(|error| GrammarError::Refused(sentence(&error.to_string())))?;
     parser.start_without_prompt();
-    let first = Matcher::start(&parser, answers).next_tokens(false);
+    // Whether it may be followed at all is no matter of what others take.
+    let first = Matcher::start(&parser, &SharedBytes::new(answers_bytes)).next_tokens(false);
     drop(slot);
     match first {
         Ok(NextTokens::Of(_) | NextTokens::Nothing) => Ok(parser),
-        Err(message) => Err(GrammarError::Refused(message)),
+        Err(MatchError::Grammar(message)) => Err(GrammarError::Refused(message)),
+        Err(MatchError::NoRoom) => Err(GrammarError::Refused(TOO_MUCH_MEMORY.to_owned())),
     }
 }
 

@@ -6,23 +6,29 @@ use std::{
 use llguidance::CancellationHandle;
 use thiserror::Error;
 
-use super::{Grammar, MaskThreads, NextTokens, masks::Job, matcher::Matcher};
+use super::{
+    Grammar, MaskThreads, NextTokens,
+    masks::{Job, Masked},
+    matcher::{MatchError, Matcher},
+};
 
 /// How long a step waits for a mask. Fuel ends one after milliseconds; this is for a machine that stands still.
 const MASK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where one answer is in its grammar.
+/// Where one answer is in its grammar. One that has not begun takes no memory of its own: many may wait.
 pub(crate) struct Constraint {
     state: State,
     /// Its rules are shared, and counted as taken while anybody follows them.
     grammar: Grammar,
-    cancellation: CancellationHandle,
+    /// Of the matcher, once there is one.
+    cancellation: Option<CancellationHandle>,
 }
 
 #[derive(Default)]
 enum State {
+    Waiting,
     Ready(Box<Matcher>),
-    Computing(Receiver<(Matcher, Result<NextTokens, String>)>),
+    Computing(Receiver<Masked>),
     #[default]
     Failed,
 }
@@ -32,6 +38,8 @@ enum State {
 pub(crate) enum ConstraintError {
     #[error("{0}")]
     Grammar(String),
+    #[error("it takes more memory than there is")]
+    NoRoom,
     #[error("its mask took longer than {} s", MASK_LIMIT.as_secs())]
     TooSlow,
     #[error("its mask was asked for before its step began")]
@@ -40,18 +48,22 @@ pub(crate) enum ConstraintError {
 
 impl Constraint {
     pub(crate) fn new(grammar: &Grammar) -> Self {
-        let matcher = grammar.start();
-        let cancellation = matcher.cancellation();
-        Self { state: State::Ready(Box::new(matcher)), grammar: grammar.clone(), cancellation }
+        Self { state: State::Waiting, grammar: grammar.clone(), cancellation: None }
     }
 
     /// Has the mask of the next token computed from now on.
     pub(crate) fn begin(&mut self, threads: &MaskThreads) {
-        if let State::Ready(matcher) = std::mem::take(&mut self.state) {
-            let (answer, computing) = sync_channel(1);
-            threads.submit(Job { matcher: *matcher, has_end: self.grammar.has_end(), answer });
-            self.state = State::Computing(computing);
-        }
+        let matcher = match std::mem::take(&mut self.state) {
+            State::Waiting => None,
+            State::Ready(matcher) => Some(*matcher),
+            other @ (State::Computing(_) | State::Failed) => {
+                self.state = other;
+                return;
+            }
+        };
+        let (answer, computing) = sync_channel(1);
+        threads.submit(Job { grammar: self.grammar.clone(), matcher, answer });
+        self.state = State::Computing(computing);
     }
 
     /// Waits for what was begun.
@@ -59,13 +71,20 @@ impl Constraint {
         let State::Computing(computing) = std::mem::take(&mut self.state) else {
             return Err(ConstraintError::NotBegun);
         };
-        let Ok((matcher, next)) = computing.recv_timeout(MASK_LIMIT) else {
-            self.cancellation.cancel();
+        let Ok(Masked { matcher, next }) = computing.recv_timeout(MASK_LIMIT) else {
+            self.cancel();
             return Err(ConstraintError::TooSlow);
         };
-        let next = next.map_err(ConstraintError::Grammar)?;
+        let next = next?;
+        self.cancellation.get_or_insert_with(|| matcher.cancellation());
         self.state = State::Ready(Box::new(matcher));
         Ok(next)
+    }
+
+    fn cancel(&self) {
+        if let Some(cancellation) = &self.cancellation {
+            cancellation.cancel();
+        }
     }
 
     /// Goes on by a token. Tells whether the answer is complete: nothing may follow it.
@@ -73,16 +92,25 @@ impl Constraint {
         let State::Ready(mut matcher) = std::mem::take(&mut self.state) else {
             return Err(ConstraintError::NotBegun);
         };
-        let complete = matcher.accept(token).map_err(ConstraintError::Grammar)?;
+        let complete = matcher.accept(token)?;
         self.state = State::Ready(matcher);
         Ok(complete)
     }
 }
 
-/// A mask nobody waits for any more is given up.
+/// A mask nobody waits for any more is given up, but for the first: fuel ends that.
 impl Drop for Constraint {
     fn drop(&mut self) {
-        self.cancellation.cancel();
+        self.cancel();
+    }
+}
+
+impl From<MatchError> for ConstraintError {
+    fn from(error: MatchError) -> Self {
+        match error {
+            MatchError::Grammar(message) => Self::Grammar(message),
+            MatchError::NoRoom => Self::NoRoom,
+        }
     }
 }
 

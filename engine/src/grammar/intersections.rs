@@ -30,23 +30,61 @@ pub(super) fn check_schema(schema: &Value) -> Result<(), GrammarError> {
 /// The same of a grammar in Lark: what its schemas say, and its own `&`.
 pub(super) fn check_lark(source: &str) -> Result<(), GrammarError> {
     let mut count = Count::default();
-    for (place, keyword) in source.match_indices("%json") {
-        let rest = &source[place + keyword.len()..];
-        if let Some(Ok(schema)) = serde_json::Deserializer::from_str(rest).into_iter::<Value>().next() {
+    let mut own = 0;
+    let mut rest = source;
+    while let Some(first) = rest.chars().next() {
+        let taken = match first {
+            '"' => delimited(rest, '"'),
+            '/' if rest.starts_with("//") => line(rest),
+            '/' => delimited(rest, '/'),
+            '#' => line(rest),
+            '<' => special_token(rest),
+            '%' => schema(rest, &mut count),
+            _ => first.len_utf8(),
+        };
+        own += usize::from(first == '&');
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    count.intersections += own;
+    count.expressions += own;
+    count.check()
+}
+
+/// Bytes of a string or a regular expression, its marks included.
+fn delimited(text: &str, mark: char) -> usize {
+    let mut escaped = false;
+    let end = text.char_indices().skip(1).find(|(_, letter)| {
+        let ends = *letter == mark && !escaped;
+        escaped = *letter == '\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |(place, letter)| place + letter.len_utf8())
+}
+
+fn line(text: &str) -> usize {
+    text.find('\n').unwrap_or(text.len())
+}
+
+/// Bytes of `<…>` without space in it, or of `<` alone.
+fn special_token(text: &str) -> usize {
+    let end =
+        text.char_indices().skip(1).find(|(_, letter)| matches!(letter, '<' | '>') || letter.is_whitespace());
+    end.filter(|(_, letter)| *letter == '>').map_or(1, |(place, _)| place + 1)
+}
+
+/// Bytes of `%json` and the schema behind it, or of `%` alone.
+fn schema(text: &str, count: &mut Count) -> usize {
+    let keyword = "%json";
+    let Some(rest) = text.strip_prefix(keyword) else { return 1 };
+    let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Value>();
+    match values.next() {
+        Some(Ok(schema)) => {
             count.add(&schema);
+            keyword.len() + values.byte_offset()
         }
+        // It will be refused.
+        Some(Err(_)) | None => keyword.len(),
     }
-    count.check()?;
-    let (mut quoted, mut escaped, mut intersections) = (false, false, 0);
-    for byte in source.bytes() {
-        match byte {
-            b'"' if !escaped => quoted = !quoted,
-            b'&' if !quoted => intersections += 1,
-            _ => {}
-        }
-        escaped = byte == b'\\' && !escaped;
-    }
-    Count { intersections, expressions: intersections }.check()
 }
 
 impl Count {

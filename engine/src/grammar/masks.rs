@@ -6,7 +6,10 @@ use std::{
     thread,
 };
 
-use super::matcher::Matcher;
+use super::{
+    Grammar,
+    matcher::{MatchError, Matcher},
+};
 use crate::sample::TokenMask;
 
 /// Masks of one step that are computed at once, beside the forward pass. The step waits for all of them: fuel bounds what a
@@ -30,11 +33,18 @@ pub(crate) enum NextTokens {
     Nothing,
 }
 
-/// A request's matcher on its way through a thread.
+/// A mask to compute.
 pub(super) struct Job {
+    pub(super) grammar: Grammar,
+    /// `None` before the first: it is made here, as copying a lexer takes a while.
+    pub(super) matcher: Option<Matcher>,
+    pub(super) answer: SyncSender<Masked>,
+}
+
+/// What became of a [`Job`].
+pub(super) struct Masked {
     pub(super) matcher: Matcher,
-    pub(super) has_end: bool,
-    pub(super) answer: SyncSender<(Matcher, Result<NextTokens, String>)>,
+    pub(super) next: Result<NextTokens, MatchError>,
 }
 
 impl MaskThreads {
@@ -60,9 +70,10 @@ impl MaskThreads {
 fn work(inbox: &Mutex<Receiver<Job>>) {
     loop {
         let job = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { mut matcher, has_end, answer }) = job else { return };
-        let next = matcher.next_tokens(has_end);
+        let Ok(Job { grammar, matcher, answer }) = job else { return };
+        let mut matcher = matcher.unwrap_or_else(|| grammar.start());
+        let next = matcher.next_tokens(grammar.has_end());
         // A request that has ended meanwhile needs no mask.
-        let _ = answer.send((matcher, next));
+        let _ = answer.send(Masked { matcher, next });
     }
 }

@@ -21,6 +21,14 @@ const ITEM_BYTES: u64 = 16;
 /// whose lexer above is counted with more than it has.
 const ANSWER_BYTE_BYTES: u64 = 64;
 
+/// Why an answer cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MatchError {
+    Grammar(String),
+    /// All answers together take more memory than there is, and this one most.
+    NoRoom,
+}
+
 /// Where one answer is in its grammar, and what that takes.
 pub(super) struct Matcher {
     /// Its lexer is this answer's own.
@@ -46,7 +54,7 @@ impl Matcher {
         self.cancellation.clone()
     }
 
-    pub(super) fn next_tokens(&mut self, has_end: bool) -> Result<NextTokens, String> {
+    pub(super) fn next_tokens(&mut self, has_end: bool) -> Result<NextTokens, MatchError> {
         let parser = &mut self.parser;
         // A parser that panics fails its own answer.
         let mask = catch_unwind(AssertUnwindSafe(|| {
@@ -63,13 +71,13 @@ impl Matcher {
             }
         }));
         self.mask_items = self.mask_items.max(self.parser.last_step_stats().all_items as u64);
-        let next = mask.map_err(|error| sentence(&error.to_string()))?;
+        let next = mask.map_err(|error| MatchError::Grammar(sentence(&error.to_string())))?;
         self.settle()?;
         Ok(next)
     }
 
     /// Goes on by a token. Tells whether nothing may follow it.
-    pub(super) fn accept(&mut self, token: u32) -> Result<bool, String> {
+    pub(super) fn accept(&mut self, token: u32) -> Result<bool, MatchError> {
         let parser = &mut self.parser;
         let items = parser.parser_stats().all_items;
         let stopped = catch_unwind(AssertUnwindSafe(|| {
@@ -77,18 +85,18 @@ impl Matcher {
             parser.check_stop()?;
             Ok(parser.stopped())
         }));
-        let stopped = stopped.map_err(|error| sentence(&error.to_string()))?;
+        let stopped = stopped.map_err(|error| MatchError::Grammar(sentence(&error.to_string())))?;
         self.items += self.parser.parser_stats().all_items.saturating_sub(items) as u64;
         self.settle()?;
         Ok(stopped)
     }
 
     /// Refuses to go on with more memory than there is.
-    fn settle(&self) -> Result<(), String> {
+    fn settle(&self) -> Result<(), MatchError> {
         let bytes = lexer_bytes(&self.parser)
             + (self.items + self.mask_items) * ITEM_BYTES
             + self.parser.final_bytes().len() as u64 * ANSWER_BYTE_BYTES;
-        if self.lease.grow(bytes) { Ok(()) } else { Err("it takes too much memory".to_owned()) }
+        if self.lease.grow(bytes) { Ok(()) } else { Err(MatchError::NoRoom) }
     }
 }
 

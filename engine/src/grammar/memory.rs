@@ -3,6 +3,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+/// One that takes at most this part of all is small: in usual settings half a megabyte, which is a schema of some dozen
+/// properties.
+const SMALL_SHARE: u64 = 16;
+
 /// Bytes that several may take, and no more together.
 #[derive(Debug)]
 pub(super) struct SharedBytes {
@@ -38,6 +42,22 @@ impl SharedBytes {
         Lease { shared: Arc::clone(shared), id }
     }
 
+    #[cfg(test)]
+    pub(super) fn leased(&self) -> usize {
+        self.leases().bytes.len()
+    }
+
+    /// Whether so many bytes would fit if nobody else took any.
+    pub(super) fn could_hold(&self, bytes: u64) -> bool {
+        bytes <= self.room_for(bytes)
+    }
+
+    /// What all may take together after somebody has taken so many bytes. A quarter is for small ones, so that a few large ones
+    /// cannot keep everybody else out.
+    const fn room_for(&self, bytes: u64) -> u64 {
+        if bytes > self.bytes_max / SMALL_SHARE { self.bytes_max / 4 * 3 } else { self.bytes_max }
+    }
+
     /// Numbers are whole between any two calls, so a poisoned lock says nothing about them.
     fn leases(&self) -> MutexGuard<'_, Leases> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
@@ -49,19 +69,20 @@ impl Lease {
     pub(super) fn claim(&self, bytes: u64) -> bool {
         let mut leases = self.shared.leases();
         let others = leases.total() - leases.bytes.get(&self.id).copied().unwrap_or_default();
-        let fits = others.saturating_add(bytes) <= self.shared.bytes_max;
+        let fits = others.saturating_add(bytes) <= self.shared.room_for(bytes);
         if fits {
             leases.bytes.insert(self.id, bytes);
         }
         fits
     }
 
-    /// Says that so many bytes are taken now. False where all together are too many and nobody has more than this one: it has
-    /// to go. So a small one is safe from a large one, whoever asks last.
+    /// Says that so many bytes are taken now. False for the largest of all where together they are too many: it has to go, and
+    /// of several equal ones the latest. So a small one is safe from a large one, whoever asks last.
     pub(super) fn grow(&self, bytes: u64) -> bool {
         let mut leases = self.shared.leases();
         leases.bytes.insert(self.id, bytes);
-        leases.total() <= self.shared.bytes_max || leases.bytes.values().any(|other| *other > bytes)
+        let is_largest = leases.bytes.iter().all(|(id, other)| (*other, *id) <= (bytes, self.id));
+        leases.total() <= self.shared.bytes_max || !is_largest
     }
 }
 
@@ -85,10 +106,28 @@ mod tests {
     fn what_is_claimed_is_there_or_refused_and_comes_back() {
         let shared = SharedBytes::new(100);
         let (one, two) = (SharedBytes::lease(&shared), SharedBytes::lease(&shared));
-        assert!(one.claim(60) && !two.claim(41) && two.claim(40) && one.claim(10) && two.claim(90));
+        assert!(one.claim(60) && !two.claim(16) && two.claim(15) && one.claim(10) && two.claim(65));
         assert!(!one.claim(11));
         drop(two);
-        assert!(one.claim(100));
+        assert!(one.claim(75) && !one.claim(76));
+    }
+
+    #[test]
+    fn large_ones_leave_room_for_small_ones() {
+        let shared = SharedBytes::new(160);
+        let (large, other, small) =
+            (SharedBytes::lease(&shared), SharedBytes::lease(&shared), SharedBytes::lease(&shared));
+        assert!(shared.could_hold(120) && !shared.could_hold(121));
+        assert!(large.claim(120) && !other.claim(11) && small.claim(10) && other.claim(10));
+    }
+
+    #[test]
+    fn of_equal_ones_only_one_has_to_go() {
+        let shared = SharedBytes::new(100);
+        let leases: Vec<Lease> = (0..4).map(|_| SharedBytes::lease(&shared)).collect();
+        assert!(leases.iter().all(|lease| lease.grow(25)));
+        let kept: Vec<bool> = [3, 0, 1, 2].map(|index: usize| leases[index].grow(26)).into();
+        assert_eq!(kept, [false, true, true, true]);
     }
 
     #[test]

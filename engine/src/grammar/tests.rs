@@ -5,6 +5,8 @@ mod vocabulary;
 
 use std::path::Path;
 
+use sparkherd_footprint::GrammarRoom;
+
 use super::{Constraint, Grammar, GrammarCompiler, GrammarSource, MaskThreads, NextTokens};
 use crate::{
     request::{Ends, Sampling},
@@ -42,7 +44,7 @@ enum Ending {
 
 impl Bench {
     fn new(text: Text, vocab_size: u32) -> Self {
-        let compiler = GrammarCompiler::new(&text, vocab_size, 1).unwrap();
+        let compiler = GrammarCompiler::new(&text, vocab_size, GrammarRoom::new(1, 4096)).unwrap();
         Self { text, vocab_size, compiler, threads: MaskThreads::start().unwrap() }
     }
 

@@ -78,6 +78,9 @@ pub enum GenerationError {
     /// The answer cannot go on as the request's grammar says.
     #[error("grammar failed: {0}")]
     Grammar(String),
+    /// All answers under grammars together take too much, and this one most.
+    #[error("answers under grammars take more memory than there is, and this one most")]
+    GrammarsFull,
     #[error("engine failed: {0}")]
     Engine(String),
 }

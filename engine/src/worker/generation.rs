@@ -117,7 +117,9 @@ fn faulty(error: SampleError) -> GenerationError {
     GenerationError::Engine(error.to_string())
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "what map_err calls it with")]
 fn lost(error: ConstraintError) -> GenerationError {
-    GenerationError::Grammar(error.to_string())
+    match error {
+        ConstraintError::NoRoom => GenerationError::GrammarsFull,
+        other => GenerationError::Grammar(other.to_string()),
+    }
 }

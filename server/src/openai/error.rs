@@ -222,6 +222,7 @@ impl From<&GenerationError> for ApiError {
                 Self::GenerationTimeout { seconds: limit.as_secs() }
             }
             GenerationError::Grammar(ref detail) => Self::GrammarFailed { detail: detail.clone() },
+            GenerationError::GrammarsFull => Self::GrammarsFull { retry_after_seconds: RETRY_AFTER_SECONDS },
             GenerationError::Engine(_) => Self::EngineFailed,
         }
     }

@@ -48,6 +48,20 @@ fn what_is_too_large_or_too_deep_is_refused_before_it_is_read() {
     assert!(matches!(refused(GrammarSource::JsonSchema("{".to_owned())), GrammarError::NotJson(_)));
 }
 
+/// Hundreds may wait.
+#[test]
+fn an_answer_that_has_not_begun_takes_no_memory_of_its_own() {
+    let bench = bench();
+    let grammar = bench.compile(&GrammarSource::JsonObject);
+    let mut waiting: Vec<Constraint> = (0..300).map(|_| Constraint::new(&grammar)).collect();
+    assert_eq!(bench.compiler.answers_leased(), 0);
+    waiting[7].begin(&bench.threads);
+    waiting[7].next().unwrap();
+    assert_eq!(bench.compiler.answers_leased(), 1);
+    drop(waiting);
+    assert_eq!(bench.compiler.answers_leased(), 0);
+}
+
 /// Compiling them would take gigabytes.
 #[test]
 fn many_expressions_that_hold_together_are_refused_before_they_are_compiled() {
@@ -69,10 +83,15 @@ fn many_expressions_that_hold_together_are_refused_before_they_are_compiled() {
         GrammarSource::JsonSchema(json!({"$ref": "#/$defs/d0", "$defs": links}).to_string()),
         GrammarSource::Lark(format!("start: \"x\" %json {}", all_of(40))),
         GrammarSource::Lark(format!("start: A\nA: {}", expressions.join(" & "))),
+        // Marks that open nothing where they stand.
+        GrammarSource::Lark(format!("start: A Q\nQ: /\"/ \"/\" // \"\nA: {}", expressions.join(" & "))),
+        GrammarSource::Lark(format!("start: A Q\nQ: <a\"b> # /\nA: {}", expressions.join(" & "))),
     ] {
         let refused = bench.compiler.compile(&source).unwrap_err();
         assert!(matches!(refused, GrammarError::Intersections { count_max: 16, .. }), "{refused}");
     }
+    let words: Vec<String> = (0..40).map(|index| format!("\"{index} & &\" /a&{index}/ // &\n")).collect();
+    bench.compile(&GrammarSource::Lark(format!("start: {}", words.join(" | "))));
     // What is common: many patterns side by side, and objects that extend others.
     let fields: Map<String, Value> = (0..60).map(|index| (format!("f{index}"), pattern(index))).collect();
     let base = json!({"type": "object", "properties": {"id": {"type": "integer"}}});
