@@ -18,9 +18,9 @@ const RULES_BYTES_PER_SEQUENCE: u64 = 512 << 10;
 /// Measured in the same way: an answer begins with 0.4 MiB under the rules of 20 tools, and 0.8 under those of 100.
 const ANSWER_BYTES_PER_SEQUENCE: u64 = 576 << 10;
 
-/// The parser remembers every byte of an answer, its thoughts included, with 64 bytes (measured: 20 in a text, more in a row of
-/// numbers). A token has about 4 of them.
-const ANSWER_BYTES_PER_TOKEN: u64 = 256;
+/// Host bytes for each token that the KV pool holds: an answer's parser remembers every byte of it, thoughts included, with 64
+/// bytes (measured: 20 in a text, more in a row of numbers), and a token has about 4 of them.
+pub const GRAMMAR_HOST_BYTES_PER_KV_TOKEN: u64 = 256;
 
 /// Two compilations at once, of up to 10 thousand symbols: a client's largest tools have as many.
 const COMPILING_BYTES: u64 = 7 << 20;
@@ -30,7 +30,7 @@ impl GrammarRoom {
     pub fn new(sequences: u32, kv_tokens: u64) -> Self {
         let sequences = u64::from(sequences.max(SEQUENCES_MIN));
         let answers_bytes = kv_tokens
-            .saturating_mul(ANSWER_BYTES_PER_TOKEN)
+            .saturating_mul(GRAMMAR_HOST_BYTES_PER_KV_TOKEN)
             .saturating_add(sequences * ANSWER_BYTES_PER_SEQUENCE);
         Self {
             rules_bytes: sequences * RULES_BYTES_PER_SEQUENCE,

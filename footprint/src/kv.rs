@@ -1,6 +1,8 @@
 use sparkherd_checkpoint::{Dtype, Facts, Requantize};
 
-use crate::{BLOCK_TOKENS, FootprintError, KvDtype, Platform, Serving, plan};
+use crate::{
+    BLOCK_TOKENS, FootprintError, GRAMMAR_HOST_BYTES_PER_KV_TOKEN, KvDtype, Platform, Serving, plan,
+};
 
 /// Tokens of pool per sequence beyond the first where the user did not say: most conversations stay below this, and where
 /// they do not, the scheduler preempts.
@@ -70,11 +72,13 @@ pub fn serving_for_memory_cap(
         needed_bytes,
         context: template.context,
     })?;
-    let block_bytes = kv_bytes_per_token(facts, template.kv_dtype)?
-        .checked_mul(u64::from(BLOCK_TOKENS))
+    let token_bytes = kv_bytes_per_token(facts, template.kv_dtype)?;
+    let block_bytes = token_bytes
+        .checked_add(GRAMMAR_HOST_BYTES_PER_KV_TOKEN)
+        .and_then(|bytes| bytes.checked_mul(u64::from(BLOCK_TOKENS)))
         .ok_or(FootprintError::TooLarge { part: "kv" })?;
     // A model without keys and values has nothing to spend the rest on.
-    let spare_blocks = spare_bytes.checked_div(block_bytes).unwrap_or(0);
+    let spare_blocks = if token_bytes == 0 { 0 } else { spare_bytes / block_bytes };
     // The tokens' bytes fit into `memory_bytes`, so their number fits too.
     let kv_tokens = smallest.kv_tokens + spare_blocks * u64::from(BLOCK_TOKENS);
     Ok(Serving { kv_tokens, ..smallest })

@@ -19,7 +19,7 @@ mod sizes;
 mod workspace;
 
 pub use context::{context_candidates, largest_context, largest_context_fitting};
-pub use grammars::GrammarRoom;
+pub use grammars::{GRAMMAR_HOST_BYTES_PER_KV_TOKEN, GrammarRoom};
 pub use kv::{
     kv_bytes_per_token, kv_dtype_auto, kv_tokens_default, serving_default, serving_for_memory_cap,
     whole_blocks,

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
 use sparkherd_footprint::{
-    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, GrammarRoom, KvDtype, Platform,
-    QUEUE_CONTEXTS, Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE, context_candidates, kv_bytes_per_token,
-    kv_dtype_auto, kv_tokens_default, largest_context_fitting, plan, serving_default, serving_for_memory_cap,
-    step_tokens_max, workspace,
+    Backend, FootprintError, GRAMMAR_HOST_BYTES_PER_KV_TOKEN, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN,
+    GrammarRoom, KvDtype, Platform, QUEUE_CONTEXTS, Serving, TOKENIZER_HOST_BYTES_PER_FILE_BYTE,
+    context_candidates, kv_bytes_per_token, kv_dtype_auto, kv_tokens_default, largest_context_fitting, plan,
+    serving_default, serving_for_memory_cap, step_tokens_max, workspace,
 };
 
 const GIB: u64 = 1 << 30;
@@ -41,7 +41,7 @@ fn runtime_host_bytes(facts: &Facts, kv_tokens: u64) -> u64 {
     (64 << 20)
         + TOKENIZER_HOST_BYTES_PER_FILE_BYTE * facts.tokenizer_bytes
         + GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN * u64::from(facts.vocab_size)
-        + GrammarRoom::new(16, kv_tokens).bytes().unwrap()
+        + GrammarRoom::new(16, kv_tokens).bytes().unwrap_or_default()
         // A token that waits is held twice, as 4 bytes.
         + QUEUE_CONTEXTS * 8192 * 8
 }
@@ -214,6 +214,11 @@ fn seeded() -> ProptestConfig {
     ProptestConfig { rng_seed: RngSeed::Fixed(3), failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// What one more token in the pool takes.
+fn token_bytes(facts: &Facts, serving: &Serving) -> u64 {
+    kv_bytes_per_token(facts, serving.kv_dtype).unwrap_or_default() + GRAMMAR_HOST_BYTES_PER_KV_TOKEN
+}
+
 proptest! {
     #![proptest_config(seeded())]
 
@@ -241,7 +246,7 @@ proptest! {
             prop_assert!(total(&serving_default(&facts, context + 1, concurrency)) >= base_bytes);
         }
         let larger_pool = Serving { kv_tokens: base.kv_tokens + 16 * extra_blocks, ..base };
-        let extra_bytes = 16 * extra_blocks * kv_bytes_per_token(&facts, larger_pool.kv_dtype).unwrap();
+        let extra_bytes = 16 * extra_blocks * token_bytes(&facts, &larger_pool);
         prop_assert_eq!(total(&larger_pool), base_bytes + extra_bytes);
     }
 
@@ -260,7 +265,7 @@ proptest! {
         let cap = plan(&facts, &smallest, &platform).unwrap().total_bytes() + spare;
         let serving = serving_for_memory_cap(&facts, &template, &platform, cap).unwrap();
         let left = cap - plan(&facts, &serving, &platform).unwrap().total_bytes();
-        prop_assert!(left < 16 * kv_bytes_per_token(&facts, serving.kv_dtype).unwrap());
+        prop_assert!(left < 16 * token_bytes(&facts, &serving));
     }
 
     #[test]
