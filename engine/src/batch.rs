@@ -142,4 +142,6 @@ pub trait ForwardPass: Send {
     fn logit_rows_max(&self) -> usize;
     /// Whether any may be wanted: a checkpoint without an output head gives hidden states only.
     fn has_logits(&self) -> bool;
+    /// Numbers of one hidden state.
+    fn hidden(&self) -> usize;
 }

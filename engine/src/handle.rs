@@ -35,6 +35,10 @@ pub struct ModelInfo {
     pub has_chat_template: bool,
     /// Whether it has an output head. One without turns texts into vectors and generates none.
     pub generates: bool,
+    /// Numbers of one vector.
+    pub hidden: usize,
+    /// Prompt tokens that all sequences of one request may have, where it has several: more could never wait together.
+    pub request_prompt_tokens_max: u64,
 }
 
 #[derive(Debug, Error)]
@@ -91,7 +95,7 @@ impl Engine {
         let room = GrammarRoom::new(sequences_max, kv_tokens);
         let grammars = Arc::new(GrammarCompiler::new(&text, limits.vocab_size, room)?);
         let masks = MaskThreads::start()?;
-        let shared = Arc::new(Shared::new(text, limits, sequences_max, forward.has_logits(), clock));
+        let shared = Arc::new(Shared::new(text, limits, &*forward, clock));
         let (inbox, messages): (Sender<Message>, Receiver<Message>) = channel();
         let worker = Worker::new(forward, Arc::clone(&shared), messages, masks);
         let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || worker.run())?;

@@ -154,6 +154,10 @@ impl ForwardPass for LoadedModel {
     fn has_logits(&self) -> bool {
         self.forward.has_logits()
     }
+
+    fn hidden(&self) -> usize {
+        self.forward.hidden()
+    }
 }
 
 /// Loads a model. `progress` is called from this thread, at most once per 4 MiB read and per 64 MiB touched.

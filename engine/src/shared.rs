@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     admission::Admission,
+    batch::ForwardPass,
     clock::Clock,
     handle::ModelInfo,
     limits::{EngineLimits, Timeouts},
@@ -80,13 +81,9 @@ impl Drop for Place {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        text: Text,
-        limits: EngineLimits,
-        sequences_max: u32,
-        generates: bool,
-        clock: Clock,
-    ) -> Self {
+    pub(crate) fn new(text: Text, limits: EngineLimits, forward: &dyn ForwardPass, clock: Clock) -> Self {
+        let sequences_max = u32::try_from(forward.sequences_max()).unwrap_or(u32::MAX);
+        let queue = limits.queue;
         let pool_tokens = limits.kv_blocks.saturating_mul(sparkherd_footprint::BLOCK_TOKENS);
         Self {
             info: ModelInfo {
@@ -94,14 +91,16 @@ impl Shared {
                 context: limits.context.min(pool_tokens),
                 vocab_size: limits.vocab_size,
                 has_chat_template: text.has_chat_template(),
-                generates,
+                generates: forward.has_logits(),
+                hidden: forward.hidden(),
+                request_prompt_tokens_max: queue.client_prompt_tokens.min(queue.prompt_tokens),
             },
             text,
             gauges: Gauges::default(),
             kv_blocks: limits.kv_blocks,
             prefix_cache: limits.prefix_cache,
             timeouts: limits.timeouts,
-            admission: Mutex::new(Admission::new(limits.queue, sequences_max)),
+            admission: Mutex::new(Admission::new(queue, sequences_max)),
             draining: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             failure: OnceLock::new(),

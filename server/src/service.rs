@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::access::Audience;
 use crate::body::BodyBudget;
@@ -14,7 +14,7 @@ use crate::client_gate::ClientGate;
 use crate::engine::ChatEngine;
 use crate::health::Health;
 use crate::metrics::{Metrics, ProcessUse};
-use crate::openai::JUDGED_MAX;
+use crate::openai::{ApiError, JUDGED_MAX, VECTOR_BYTES_MAX};
 use crate::phase::Lifecycle;
 use crate::unread::UnreadAnswers;
 
@@ -58,6 +58,8 @@ pub struct Service {
     compiling: Arc<Semaphore>,
     /// A permit for each probability of a prompt's token that is told.
     judging: Arc<Semaphore>,
+    /// A permit for each byte of vectors that are being written.
+    vectors: Arc<Semaphore>,
     seed: u64,
     id_base: String,
     requests: AtomicU64,
@@ -84,6 +86,7 @@ impl Service {
             unread: UnreadAnswers::default(),
             tokenising: Arc::new(Semaphore::new(TOKENISING_MAX)),
             judging: Arc::new(Semaphore::new(JUDGED_MAX as usize)),
+            vectors: Arc::new(Semaphore::new(VECTOR_BYTES_MAX as usize)),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
@@ -145,6 +148,10 @@ impl Service {
         &self.judging
     }
 
+    pub(crate) fn vectors(&self) -> &Arc<Semaphore> {
+        &self.vectors
+    }
+
     pub(crate) fn unix_time(&self) -> u64 {
         (self.clock)()
     }
@@ -176,6 +183,18 @@ impl Service {
         let seconds =
             Duration::try_from_secs_f64(seconds).map_or(u64::MAX, |seconds| seconds.as_secs()).clamp(1, 60);
         u32::try_from(seconds).unwrap_or(u32::MAX)
+    }
+
+    /// Waits for so many permits, or until requests under way are to be ended.
+    pub(crate) async fn room(
+        &self,
+        permits: &Arc<Semaphore>,
+        count: u32,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
+        tokio::select! {
+            permit = Arc::clone(permits).acquire_many_owned(count) => permit.map_err(|_| ApiError::EngineFailed),
+            () = self.lifecycle.aborting() => Err(ApiError::Draining),
+        }
     }
 
     /// Runs CPU work where blocking is allowed, a few at a time. `held` goes with it and comes back with what it made. `None`

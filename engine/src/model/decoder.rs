@@ -209,4 +209,8 @@ impl<B: Backend> ForwardPass for Decoder<B> {
     fn has_logits(&self) -> bool {
         self.head.is_some()
     }
+
+    fn hidden(&self) -> usize {
+        self.embedding.columns
+    }
 }

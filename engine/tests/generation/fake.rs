@@ -153,6 +153,10 @@ impl ForwardPass for Fake {
     fn has_logits(&self) -> bool {
         self.has_logits
     }
+
+    fn hidden(&self) -> usize {
+        HIDDEN as usize
+    }
 }
 
 /// The hidden state after the tokens.

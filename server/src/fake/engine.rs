@@ -20,6 +20,8 @@ use crate::engine::{ChatEngine, EncodedChat, Place, PromptError};
 
 /// Tokens of a prompt are Unicode characters; those of the answer, above them, its words.
 const CHARACTERS: u32 = 0x11_0000;
+/// Numbers of one vector.
+const HIDDEN: usize = 2;
 /// Log-probability of each token; each other one at its place is less likely by as much again.
 const LOGPROB: f32 = -0.5;
 /// Requests that may wait beside those that run: few, so that a test can fill the queue.
@@ -97,7 +99,14 @@ impl FakeEngine {
             script,
             words,
             format: ChatFormat::hermes(),
-            info: ModelInfo { context, vocab_size, has_chat_template: true, generates: true },
+            info: ModelInfo {
+                context,
+                vocab_size,
+                has_chat_template: true,
+                generates: true,
+                hidden: HIDDEN,
+                request_prompt_tokens_max: u64::from(context) * u64::from(QUEUE_REQUESTS),
+            },
             concurrency,
             runtime,
             slots,

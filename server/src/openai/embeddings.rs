@@ -25,6 +25,11 @@ const INPUTS_MAX: usize = 2048;
 /// Texts of one request that are queued together: enough to fill a step, and no more places than a small client takes.
 const IN_FLIGHT: usize = 8;
 
+/// Bytes of vectors in one answer, and in all that are being written together: as much as a client may leave unread.
+pub(crate) const VECTOR_BYTES_MAX: u32 = 16 << 20;
+/// One number as text, with its comma: a sign, a point, nine digits and what zeros or exponent there are.
+const FLOAT_BYTES: usize = 16;
+
 /// How a vector is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
@@ -76,6 +81,31 @@ enum Vector {
 struct EmbeddingUsage {
     prompt_tokens: u32,
     total_tokens: u32,
+}
+
+impl Encoding {
+    const fn vector_bytes(self, hidden: usize) -> usize {
+        match self {
+            Self::Float => hidden.saturating_mul(FLOAT_BYTES),
+            Self::Base64 => hidden.saturating_mul(size_of::<f32>()).div_ceil(3).saturating_mul(4),
+        }
+    }
+}
+
+/// Bytes of the vectors of so many inputs, or that they are too many for one answer.
+fn vectors_bytes(inputs: usize, hidden: usize, encoding: Encoding) -> Result<u32, ApiError> {
+    let each = encoding.vector_bytes(hidden);
+    let bytes = u32::try_from(inputs.saturating_mul(each)).ok().filter(|bytes| *bytes <= VECTOR_BYTES_MAX);
+    let fit = |encoding: Encoding| VECTOR_BYTES_MAX as usize / encoding.vector_bytes(hidden).max(1);
+    bytes.ok_or_else(|| ApiError::Invalid {
+        param: "input".to_owned(),
+        expected: format!(
+            "few enough texts for {VECTOR_BYTES_MAX} bytes of vectors in one answer: with {hidden} numbers each, {} of the \
+             {inputs}, or {} with \"encoding_format\": \"base64\"",
+            fit(encoding),
+            fit(Encoding::Base64)
+        ),
+    })
 }
 
 impl Vector {
@@ -160,6 +190,7 @@ pub(crate) async fn embed<C: Buf>(
     let share = body.into_share();
     let EmbeddingAsk { model, inputs, encoding, pooling, caller, ignored } = ask;
     visit.check_model(&model)?;
+    let vectors_bytes = vectors_bytes(inputs.len(), visit.service.engine().info().hidden, encoding)?;
     let caller = visit.caller(&caller);
     // Before anything is tokenised: what there is no room for costs nothing.
     let first = visit.reserve(&caller, 1)?;
@@ -175,6 +206,7 @@ pub(crate) async fn embed<C: Buf>(
     let (tokens, (mut first, share)) = encoded.ok_or(ApiError::EngineFailed)?;
     drop(share);
     let tokens = tokens.map_err(|error| bad_prompt(&visit.service, "input", &error))?;
+    let _room = visit.service.room(visit.service.vectors(), vectors_bytes).await?;
     let requests = tokens.into_iter().map(|prompt_tokens| {
         let place = first.pop().map_or_else(
             || visit.reserve(&caller, 1).map(|mut places| places.pop()),
@@ -219,6 +251,31 @@ async fn embed_one(
         Err(_) => {
             visit.service.health().note_failure();
             Err(ApiError::EngineFailed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_of_one_answer_are_bounded_before_any_is_computed() {
+        assert_eq!(vectors_bytes(2048, 512, Encoding::Float), Ok(VECTOR_BYTES_MAX));
+        assert_eq!(vectors_bytes(1, 3, Encoding::Base64), Ok(16));
+        let refused = vectors_bytes(2048, 4096, Encoding::Float).unwrap_err().to_string();
+        assert!(refused.contains("256 of the 2048, or 767 with"), "{refused}");
+        assert!(vectors_bytes(usize::MAX, 4096, Encoding::Base64).is_err());
+    }
+
+    /// What is written takes no more than was counted for it.
+    #[test]
+    fn vectors_are_counted_in_full() {
+        let values: Vec<f32> = (0..4096_u32).map(|index| (index as f32 - 2048.3) / 91_234.56).collect();
+        for encoding in [Encoding::Float, Encoding::Base64] {
+            let json = serde_json::to_vec(&Vector::new(values.clone(), encoding)).unwrap();
+            // Brackets or quotes stand around it.
+            assert!(json.len() <= encoding.vector_bytes(values.len()) + 2, "{encoding:?}: {}", json.len());
         }
     }
 }

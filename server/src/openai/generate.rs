@@ -50,6 +50,7 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     let (prepared, (places, share)) = prepared;
     // What was read has become tokens: whoever waits for the answer holds nobody else's body up.
     drop(share);
+    check_prompts::<E>(&prepared, parameters.choices, &info)?;
     // All prompts of a request have the same form.
     let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
     let (grammar, places) = compile(&visit.service, structure, places).await?;
@@ -79,11 +80,13 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     };
     let submission = Submission { places, prepared: &prepared, parameters: &parameters, logprobs, grammar };
     let (generations, starts) = submission.submit::<E>(&service)?;
-    let run = Run::new(generations, asked, &service, RunHolds { active, judging });
+    let run = |judging| Run::new(generations, asked, &service, RunHolds { active, judging });
     let mut response = if let Some(usage) = parameters.stream {
-        event_stream(E::stream(EventWriter::new(members, usage), head, starts), run)
+        event_stream(E::stream(EventWriter::new(members, usage), head, starts), run(judging))
     } else {
-        let json = whole(E::whole(members, head, starts), run).await?;
+        // A whole answer keeps its prompts' probabilities to its end, and `judging` for them.
+        let json = whole(E::whole(members, head, starts), run(None)).await?;
+        drop(judging);
         service.unread().respond(caller.account, json)
     };
     if let Ok(id) = HeaderValue::try_from(id) {
@@ -144,6 +147,23 @@ fn check_tokens(parameters: &Parameters, info: &ModelInfo) -> Result<(), ApiErro
         return Err(invalid("logit_bias"));
     }
     Ok(())
+}
+
+/// What could never wait together is refused for good: whoever is told to come again finds the same.
+fn check_prompts<E: Endpoint>(prepared: &[Prepared], choices: u32, info: &ModelInfo) -> Result<(), ApiError> {
+    let tokens = prepared.iter().map(|prompt| u64::try_from(prompt.tokens.len()).unwrap_or(u64::MAX));
+    let count = tokens.fold(0, u64::saturating_add).saturating_mul(u64::from(choices));
+    let max = info.request_prompt_tokens_max;
+    // One alone always finds room, if it fits the context.
+    if matches!((prepared, choices), ([_], 1)) || count <= max {
+        return Ok(());
+    }
+    Err(ApiError::Invalid {
+        param: E::PROMPT_PARAM.to_owned(),
+        expected: format!(
+            "at most {max} tokens over all answers of one request: these have {count}, which is prompt tokens × n"
+        ),
+    })
 }
 
 async fn whole(mut answer: impl Answer, mut run: Run) -> Result<Vec<u8>, ApiError> {

@@ -1,7 +1,5 @@
 //! Probabilities of prompts' tokens: one request asks for so many that they are counted before anything is computed.
 
-use std::sync::Arc;
-
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::ApiError;
@@ -30,13 +28,12 @@ pub(super) fn judged_count(
     })
 }
 
-/// Waits until so many may be told. The permit is held until they are written.
+/// Waits until so many may be told, or until requests under way are to be ended. The permit is held until they are written.
 pub(super) async fn judge(service: &Service, count: u32) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
     if count == 0 {
         return Ok(None);
     }
-    let permit = Arc::clone(service.judging()).acquire_many_owned(count).await;
-    permit.map(Some).map_err(|_| ApiError::EngineFailed)
+    service.room(service.judging(), count).await.map(Some)
 }
 
 #[cfg(test)]

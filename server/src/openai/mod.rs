@@ -33,6 +33,7 @@ pub use error::{ApiError, PromptSize};
 
 pub(crate) use chat::Chat;
 pub(crate) use completions::Completions;
+pub(crate) use embeddings::VECTOR_BYTES_MAX;
 pub(crate) use embeddings::embed;
 pub(crate) use generate::generate;
 pub(crate) use judged::JUDGED_MAX;

@@ -53,13 +53,14 @@ pub(super) struct Run {
     opened: bool,
     aborting: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     _active: ActiveRequest,
-    _judging: Option<OwnedSemaphorePermit>,
+    judging: Option<OwnedSemaphorePermit>,
 }
 
 /// What a request counts as until it is answered.
 #[derive(Debug)]
 pub(super) struct RunHolds {
     pub(super) active: ActiveRequest,
+    /// Given back as soon as all prompts are written.
     pub(super) judging: Option<OwnedSemaphorePermit>,
 }
 
@@ -82,6 +83,8 @@ struct Choice {
     events: Option<mpsc::Receiver<GenerationEvent>>,
     /// What was told of the prompt and is not yet written.
     prompt: std::vec::IntoIter<TokenLogprob>,
+    /// Whether all of that is written, where events are: they come before the answer's own.
+    prompt_written: bool,
     record: Record,
 }
 
@@ -121,7 +124,12 @@ impl Run {
                 usage,
                 outcome: Outcome::Abort,
             };
-            Choice { events: Some(generation.events), prompt: Vec::new().into_iter(), record }
+            Choice {
+                events: Some(generation.events),
+                prompt: Vec::new().into_iter(),
+                prompt_written: false,
+                record,
+            }
         });
         Self {
             choices: choices.collect(),
@@ -130,11 +138,11 @@ impl Run {
             opened: false,
             aborting: Box::pin(service.lifecycle().aborting()),
             _active: active,
-            _judging: judging,
+            judging,
         }
     }
 
-    /// Writes all that the choices have said so far. Not to be polled again after anything but `Running`.
+    /// Writes all that the choices have said so far. Not to be polled again after `Ended`, `Failed` or `Gone`.
     pub(super) fn poll_write(
         &mut self,
         answer: &mut impl Answer,
@@ -160,8 +168,12 @@ impl Run {
                         let written = answer.prompt(now, tokens, out);
                         return Poll::Ready(written.map(|()| Progress::Interrupted));
                     }
-                    Step::Piece(piece) => answer.piece(now, piece, out),
+                    Step::Piece(piece) => {
+                        choice.prompt_written = true;
+                        answer.piece(now, piece, out)
+                    }
                     Step::Finished(reason) => {
+                        choice.prompt_written = true;
                         choice.events = None;
                         answer.closing(now, reason, out)
                     }
@@ -175,6 +187,9 @@ impl Run {
                     break;
                 }
             }
+        }
+        if self.choices.iter().all(|choice| choice.prompt_written) {
+            self.judging = None;
         }
         if self.choices.iter().all(|choice| choice.events.is_none()) {
             return Poll::Ready(answer.end(self.usage(), out).map(|()| Progress::Ended));

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
+use sparkherd_server::{ChatEngine, ConnectionLimits, Phase};
 
-use crate::harness::{CONCURRENCY, Server, events, until};
+use crate::harness::{CONCURRENCY, Server, events, refusal, refused, until};
 
 fn parsed(payload: &str) -> Value {
     serde_json::from_str(payload).unwrap_or_else(|error| panic!("{error} in {payload}"))
@@ -131,4 +132,35 @@ async fn a_full_queue_says_when_to_try_again() {
         (&body["error"]["code"], &body["error"]["type"]),
         (&json!("queue_full"), &json!("server_error"))
     );
+}
+
+/// More than half of the probabilities that may be told at once.
+fn judged() -> Value {
+    json!({"prompt": vec![104; 4000], "echo": true, "logprobs": 20, "max_tokens": 9, "stream": true})
+}
+
+#[tokio::test]
+async fn probabilities_of_prompts_make_room_for_others_once_they_are_written() {
+    let script = "answer \"one two\"\nhang-after 1 tokens";
+    let server = Server::start_as(ConnectionLimits::default(), 8192, script).await;
+    let mut first = server.complete(judged()).await;
+    assert!(first.chunk().await.unwrap().is_some(), "its prompt");
+    // It says no more, and does not end.
+    assert_eq!(server.complete(judged()).await.status(), 200);
+    drop(first);
+}
+
+#[tokio::test]
+async fn waiting_to_be_told_probabilities_ends_with_the_engine() {
+    let script = "answer \"one two\"\nhang-after 0 tokens";
+    let server = Server::start_as(ConnectionLimits::default(), 8192, script).await;
+    let first = server.complete(judged()).await;
+    assert_eq!(first.status(), 200);
+    until("the first runs", async || server.engine.stats().waiting == 0).await;
+    let end = async {
+        until("the second waits", async || server.engine.stats().waiting == 1).await;
+        server.service.lifecycle().advance(Phase::Aborting);
+    };
+    let (second, ()) = tokio::join!(server.complete(judged()), end);
+    assert_eq!(refusal(second).await, refused(503, "draining", None));
 }

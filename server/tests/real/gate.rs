@@ -48,4 +48,8 @@ impl ForwardPass for Gated {
     fn has_logits(&self) -> bool {
         self.model.has_logits()
     }
+
+    fn hidden(&self) -> usize {
+        self.model.hidden()
+    }
 }

@@ -1,6 +1,7 @@
 //! Who is refused when there is no room, and who is not.
 
 use reqwest::Response;
+use serde_json::json;
 use sparkherd_engine::QueueLimits;
 
 use crate::harness::{CONCURRENCY, CONTEXT, Server, refusal, streamed};
@@ -47,4 +48,25 @@ async fn a_client_at_its_limit_is_refused_while_another_is_served() {
         assert!(!stream.rest().await.is_empty(), "what was accepted is answered");
     }
     assert!(!server.stream("dave", 2).await.rest().await.is_empty(), "there is room again");
+}
+
+/// A retry would find it no smaller, however idle the engine.
+#[tokio::test]
+async fn prompts_that_could_never_wait_together_are_refused_for_good() {
+    const PROMPTS: usize = 8;
+    let max = u64::from(CONTEXT) * 2;
+    let (server, gate) = Server::gated(|queue| QueueLimits { client_prompt_tokens: max, ..queue }).await;
+    drop(gate);
+    let ask = async |tokens: usize| {
+        let prompts = vec![vec![7; tokens]; PROMPTS];
+        server.complete("alice", json!({"prompt": prompts, "max_tokens": 1})).await
+    };
+    let tokens = usize::try_from(max).unwrap() / PROMPTS;
+    let refused = ask(tokens + 1).await;
+    assert!(refused.headers().get("retry-after").is_none(), "{refused:?}");
+    let (status, code, message) = refusal(refused).await;
+    assert_eq!((status, code.as_str()), (400, "invalid_value"));
+    let count = (tokens + 1) * PROMPTS;
+    assert!(message.contains(&max.to_string()) && message.contains(&count.to_string()), "{message}");
+    assert_eq!(ask(tokens).await.status(), 200);
 }
