@@ -191,9 +191,11 @@ impl Service {
         permits: &Arc<Semaphore>,
         count: u32,
     ) -> Result<OwnedSemaphorePermit, ApiError> {
+        // In this order: requests that end make room for those that have to end as well.
         tokio::select! {
-            permit = Arc::clone(permits).acquire_many_owned(count) => permit.map_err(|_| ApiError::EngineFailed),
+            biased;
             () = self.lifecycle.aborting() => Err(ApiError::Draining),
+            permit = Arc::clone(permits).acquire_many_owned(count) => permit.map_err(|_| ApiError::EngineFailed),
         }
     }
 
