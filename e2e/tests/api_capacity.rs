@@ -66,7 +66,7 @@ async fn too_large_by_an_edit(herd: &Herd, answer: &str) -> Result<()> {
 
 /// What it needs and what each Spark has.
 fn has_numbers(message: &str) -> Result<()> {
-    for word in ["needs 8.", " GiB", "kv 8.0", "spark-1", "spark-2", "has "] {
+    for word in ["needs 10.", " GiB", "kv 8.0", "spark-1", "spark-2", "has "] {
         ensure!(message.contains(word), "no {word:?} in {message}");
     }
     Ok(())
