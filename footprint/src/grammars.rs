@@ -15,14 +15,15 @@ const SEQUENCES_MIN: u32 = 16;
 /// Measured with `llguidance` 1.9: the rules of 20 tools take 0.8 MiB, those of 100 2.8. Requests of the same tools share them.
 const RULES_BYTES_PER_SEQUENCE: u64 = 512 << 10;
 
-/// Measured in the same way: an answer begins with 0.4 MiB under the rules of 20 tools, and 0.8 under those of 100.
+/// Measured in the same way: an answer takes 0.4 MiB under the rules of 20 tools, and 0.8 under those of 100.
 const ANSWER_BYTES_PER_SEQUENCE: u64 = 576 << 10;
 
 /// Host bytes for each token that the KV pool holds: an answer's parser remembers every byte of it, thoughts included, with 64
 /// bytes (measured: 20 in a text, more in a row of numbers), and a token has about 4 of them.
 pub const GRAMMAR_HOST_BYTES_PER_KV_TOKEN: u64 = 256;
 
-/// Two compilations at once, of up to 10 thousand symbols: a client's largest tools have as many.
+/// Compiling takes some 1.7 kB a symbol for a moment, so this is for 4 thousand of them. Larger grammars, of which two may be
+/// compiled at once, live for that moment on what rules and answers have not taken.
 const COMPILING_BYTES: u64 = 7 << 20;
 
 impl GrammarRoom {

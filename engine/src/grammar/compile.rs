@@ -74,7 +74,6 @@ pub struct GrammarCompiler {
     slots: Arc<Slots>,
     rules: Arc<SharedBytes>,
     answers: Arc<SharedBytes>,
-    answers_bytes: u64,
     /// Those in use: clients send the same tools with every request.
     known: Mutex<BTreeMap<SourceDigest, Weak<Rules>>>,
 }
@@ -112,7 +111,6 @@ impl GrammarCompiler {
             slots: Slots::new(COMPILES_MAX),
             rules: SharedBytes::new(rules_bytes),
             answers: SharedBytes::new(answers_bytes),
-            answers_bytes,
             known: Mutex::default(),
         })
     }
@@ -157,9 +155,9 @@ impl GrammarCompiler {
         let timed_out = GrammarError::TimedOut { limit: COMPILE_LIMIT };
         let slot = Slots::take(&self.slots, COMPILE_LIMIT).ok_or_else(|| timed_out.clone())?;
         let (answer, compiled) = sync_channel(1);
-        let (factory, answers_bytes) = (Arc::clone(&self.factory), self.answers_bytes);
+        let (factory, alone) = (Arc::clone(&self.factory), self.answers.as_empty());
         let work = move || {
-            let compiled = compile(&factory, grammar, answers_bytes, slot);
+            let compiled = compile(&factory, grammar, &alone, slot);
             // A caller that has given up needs no answer.
             let _ = answer.send(compiled);
         };
@@ -179,20 +177,20 @@ impl GrammarCompiler {
     }
 }
 
-/// Compiles, and looks for the first tokens: a grammar that has none, or takes too long to tell, is refused here. The slot is
-/// held to the end.
+/// Compiles, and looks for the first tokens: a grammar that has none, or takes too long to tell, is refused here. `alone` is
+/// the answers' room without others: whether it may be followed at all is no matter of what they take. The slot is held to
+/// the end.
 fn compile(
     factory: &ParserFactory,
     grammar: TopLevelGrammar,
-    answers_bytes: u64,
+    alone: &Arc<SharedBytes>,
     slot: Slot,
 ) -> Result<TokenParser, GrammarError> {
     let mut parser = factory
         .create_parser(grammar)
         .map_err(|error| GrammarError::Refused(sentence(&error.to_string())))?;
     parser.start_without_prompt();
-    // Whether it may be followed at all is no matter of what others take.
-    let first = Matcher::start(&parser, &SharedBytes::new(answers_bytes)).next_tokens(false);
+    let first = Matcher::start(&parser, alone).next_tokens(false);
     drop(slot);
     match first {
         Ok(NextTokens::Of(_) | NextTokens::Nothing) => Ok(parser),
