@@ -4,13 +4,16 @@ use std::net::IpAddr;
 
 use sha2::{Digest, Sha256};
 use sparkherd_engine::{Caller, ClientKey};
-use warp::http::HeaderMap;
+use warp::http::{HeaderMap, HeaderName};
 
 use crate::access::KeyHash;
 use crate::openai::CallerWishes;
 
 /// Open WebUI asks for all of its users with one key, and says here for whom. Its order: the steadiest first.
 const USER_HEADERS: [&str; 2] = ["x-openwebui-user-id", "x-openwebui-user-email"];
+
+/// Whom the front of `sparkherd serve` asks for: all its connections come from this machine itself.
+pub(crate) const PEER_HEADER: HeaderName = HeaderName::from_static("x-sparkherd-peer");
 
 /// The address a connection comes from.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +80,14 @@ impl ClientHasher {
 }
 
 impl Peer {
+    /// Whom a request comes from. Only this machine's own word is taken for another address: whoever runs programs here can ask
+    /// under any of them, and nobody from outside.
+    pub(crate) fn behind(connection: Self, headers: &HeaderMap) -> Self {
+        let Self(address) = connection;
+        let named = headers.get(PEER_HEADER).filter(|_| address.to_canonical().is_loopback());
+        named.and_then(|named| named.to_str().ok()?.parse().ok()).map_or(connection, Self)
+    }
+
     /// What stands for the peer's network where no key was looked at.
     pub(crate) fn account(self) -> ClientKey {
         ClientKey(u64::from_be_bytes(network(self.0)))
@@ -160,6 +171,19 @@ mod tests {
         let v4 = Ipv4Addr::new(192, 0, 2, 7);
         assert_eq!(network(v4.into()), network(v4.to_ipv6_mapped().into()));
         assert_ne!(network(v4.into()), network(Ipv4Addr::new(192, 0, 2, 8).into()));
+    }
+
+    #[test]
+    fn only_this_machine_can_ask_for_others() {
+        let behind = |address: [u8; 4], named: &str| {
+            let headers = HeaderMap::from_iter([(PEER_HEADER, named.parse().unwrap())]);
+            let Peer(peer) = Peer::behind(Peer(Ipv4Addr::from(address).into()), &headers);
+            peer.to_string()
+        };
+        assert_eq!(behind([127, 0, 0, 1], "192.0.2.7"), "192.0.2.7");
+        assert_eq!(behind([127, 0, 0, 1], "2001:db8::1"), "2001:db8::1");
+        assert_eq!(behind([127, 0, 0, 1], "somebody"), "127.0.0.1");
+        assert_eq!(behind([192, 0, 2, 8], "192.0.2.7"), "192.0.2.8");
     }
 
     #[test]

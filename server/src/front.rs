@@ -13,18 +13,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::TryStreamExt;
+use reqwest::RequestBuilder;
 use serde::Deserialize;
 use serde_json::Value;
 use sparkherd_engine::ClientKey;
 use tokio::net::TcpListener;
 use warp::Filter;
-use warp::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use warp::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 
-use crate::body::{BodyBudget, BodyKind, read_body};
-use crate::client::Peer;
+use crate::body::{Body, BodyBudget, BodyKind, read_body};
+use crate::client::{PEER_HEADER, Peer};
 use crate::connection::{ConnectionLimits, serve_routes};
 use crate::openai::ApiError;
 
@@ -133,7 +134,7 @@ fn filter(
         .then(|front: Front, path: FullPath, headers: HeaderMap, peer: Option<Peer>, body| async move {
             let account = peer.map_or_else(ClientKey::default, Peer::account);
             let answer = match read_body(&headers, body, BodyKind::Prompts, account, &front.budget).await {
-                Ok(body) => front.ask(path.as_str(), &headers, body.bytes()).await,
+                Ok(body) => front.ask(path.as_str(), &headers, peer, body).await,
                 Err(error) => Err(error),
             };
             answer.unwrap_or_else(Reply::into_response)
@@ -150,24 +151,37 @@ fn filter(
 }
 
 impl Front {
-    async fn ask(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Result<Response, ApiError> {
-        let named: Named =
-            serde_json::from_slice(body).map_err(|error| ApiError::BadJson { detail: error.to_string() })?;
+    async fn ask(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        peer: Option<Peer>,
+        body: Body,
+    ) -> Result<Response, ApiError> {
+        let named: Named = serde_json::from_slice(body.as_ref())
+            .map_err(|error| ApiError::BadJson { detail: error.to_string() })?;
         let model = named.model.ok_or_else(|| ApiError::Missing { param: "model".to_owned() })?;
         let engine = self.routes.get(&model).ok_or_else(|| ApiError::unknown_model(&model))?;
-        self.send(Method::POST, engine, path, headers, Some(body.to_vec())).await.map(returned)
+        let mut request =
+            self.request(Method::POST, engine, path, headers).header(CONTENT_LENGTH, body.as_ref().len());
+        if let Some(Peer(address)) = peer {
+            request = request.header(PEER_HEADER, address.to_string());
+        }
+        // As a stream, of which nothing is kept once it is sent: an answer may take minutes.
+        let body = futures::stream::iter([Ok::<_, Infallible>(body.into_shared())]);
+        send(request.body(reqwest::Body::wrap_stream(body))).await.map(returned)
     }
 
     async fn model(&self, name: &str, path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
         let engine = self.routes.get(name).ok_or_else(|| ApiError::unknown_model(name))?;
-        self.send(Method::GET, engine, path, headers, None).await.map(returned)
+        send(self.request(Method::GET, engine, path, headers)).await.map(returned)
     }
 
     /// What all engines serve, in one list. An engine that refuses the key refuses for all.
     async fn models(&self, headers: &HeaderMap) -> Result<Response, ApiError> {
         let mut data = Vec::new();
         for engine in self.routes.engines() {
-            let answer = self.send(Method::GET, engine, "/v1/models", headers, None).await?;
+            let answer = send(self.request(Method::GET, engine, "/v1/models", headers)).await?;
             if !answer.status().is_success() {
                 return Ok(returned(answer));
             }
@@ -177,26 +191,20 @@ impl Front {
         Ok(warp::reply::json(&serde_json::json!({"object": "list", "data": data})).into_response())
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        engine: SocketAddr,
-        path: &str,
-        headers: &HeaderMap,
-        body: Option<Vec<u8>>,
-    ) -> Result<reqwest::Response, ApiError> {
+    fn request(&self, method: Method, engine: SocketAddr, path: &str, headers: &HeaderMap) -> RequestBuilder {
         let mut request = self.client.request(method, format!("http://{engine}{path}"));
         for name in &FORWARDED {
             if let Some(value) = headers.get(name) {
                 request = request.header(name, value);
             }
         }
-        if let Some(body) = body {
-            request = request.body(body);
-        }
-        // The engine died since its route was made; it will be back.
-        request.send().await.map_err(|_| ApiError::Draining)
+        request
     }
+}
+
+async fn send(request: RequestBuilder) -> Result<reqwest::Response, ApiError> {
+    // The engine died since its route was made; it will be back.
+    request.send().await.map_err(|_| ApiError::Draining)
 }
 
 /// Passes an answer on as it comes. An engine that dies cuts the client's connection too: the stream ends in an error.

@@ -9,7 +9,6 @@ mod access;
 mod body;
 pub mod child;
 mod client;
-mod client_gate;
 mod connection;
 mod engine;
 pub mod fake;
@@ -20,8 +19,10 @@ mod metrics;
 mod openai;
 mod phase;
 mod real;
+mod room;
 mod route;
 mod service;
+mod tally;
 mod unread;
 
 pub use access::{AccessError, Audience};

@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use sparkherd_engine::ClientKey;
+use tokio::sync::{Semaphore, watch};
 
 use crate::access::Audience;
 use crate::body::BodyBudget;
 use crate::client::ClientHasher;
-use crate::client_gate::ClientGate;
 use crate::engine::ChatEngine;
 use crate::health::Health;
 use crate::metrics::{Metrics, ProcessUse};
-use crate::openai::{ApiError, JUDGED_MAX, VECTOR_BYTES_MAX};
+use crate::openai::{ApiError, TOLD_MAX, VECTOR_BYTES_MAX};
 use crate::phase::Lifecycle;
+use crate::room::{Room, RoomShare};
+use crate::tally::Tally;
 use crate::unread::UnreadAnswers;
 
 /// Prompts tokenised at once: it takes some 350 bytes a token while it lasts, for which the footprint's runtime part has room
@@ -52,14 +54,15 @@ pub struct Service {
     metrics: Metrics,
     body_budget: BodyBudget,
     clients: ClientHasher,
-    gate: ClientGate,
+    /// Requests under way that take no place of the engine.
+    passes: Tally,
     unread: UnreadAnswers,
     tokenising: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
-    /// A permit for each probability of a prompt's token that is told.
-    judging: Arc<Semaphore>,
-    /// A permit for each byte of vectors that are being written.
-    vectors: Arc<Semaphore>,
+    /// For each probability that is told.
+    probabilities: Room,
+    /// For each byte of vectors that are being written.
+    vectors: Room,
     seed: u64,
     id_base: String,
     requests: AtomicU64,
@@ -82,11 +85,11 @@ impl Service {
             body_budget: BodyBudget::new(engine.info().context),
             clients: ClientHasher::new(seed, &incarnation),
             engine,
-            gate: ClientGate::default(),
+            passes: Tally::default(),
             unread: UnreadAnswers::default(),
             tokenising: Arc::new(Semaphore::new(TOKENISING_MAX)),
-            judging: Arc::new(Semaphore::new(JUDGED_MAX as usize)),
-            vectors: Arc::new(Semaphore::new(VECTOR_BYTES_MAX as usize)),
+            probabilities: room_of(TOLD_MAX),
+            vectors: room_of(VECTOR_BYTES_MAX),
             compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
@@ -136,19 +139,19 @@ impl Service {
         &self.clients
     }
 
-    pub(crate) fn gate(&self) -> &ClientGate {
-        &self.gate
+    pub(crate) fn passes(&self) -> &Tally {
+        &self.passes
     }
 
     pub(crate) fn unread(&self) -> &UnreadAnswers {
         &self.unread
     }
 
-    pub(crate) fn judging(&self) -> &Arc<Semaphore> {
-        &self.judging
+    pub(crate) fn probabilities(&self) -> &Room {
+        &self.probabilities
     }
 
-    pub(crate) fn vectors(&self) -> &Arc<Semaphore> {
+    pub(crate) fn vectors(&self) -> &Room {
         &self.vectors
     }
 
@@ -185,17 +188,18 @@ impl Service {
         u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
-    /// Waits for so many permits, or until requests under way are to be ended.
-    pub(crate) async fn room(
+    /// Waits for so much room, or until requests under way are to be ended.
+    pub(crate) async fn take(
         &self,
-        permits: &Arc<Semaphore>,
+        room: &Room,
+        account: ClientKey,
         count: u32,
-    ) -> Result<OwnedSemaphorePermit, ApiError> {
+    ) -> Result<RoomShare, ApiError> {
         // In this order: requests that end make room for those that have to end as well.
         tokio::select! {
             biased;
             () = self.lifecycle.aborting() => Err(ApiError::Draining),
-            permit = Arc::clone(permits).acquire_many_owned(count) => permit.map_err(|_| ApiError::EngineFailed),
+            share = room.take(account, count) => share.map_err(|_| ApiError::EngineFailed),
         }
     }
 
@@ -217,6 +221,12 @@ impl Service {
     ) -> Option<(T, H)> {
         run_blocking(&self.compiling, held, work).await
     }
+}
+
+/// Room for two of the largest requests, of two accounts.
+fn room_of(request_max: u32) -> Room {
+    let request_max = usize::try_from(request_max).unwrap_or(usize::MAX / 2);
+    Room::new(2 * request_max, request_max)
 }
 
 /// The permit and what is held go with the work, which goes on when whoever waits for it is gone: clients that ask and leave

@@ -1,10 +1,8 @@
 //! Whole answers that lie until their clients have read them, counted by account. Their requests have ended and are in no
 //! queue any more; streams need no such count, because a generation waits for its reader, or gives it up.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,6 +11,8 @@ use sparkherd_engine::ClientKey;
 use warp::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use warp::reply::{Reply, Response};
 
+use crate::tally::{Tallied, Tally};
+
 /// Unread bytes from which a client is served nothing new: hundreds of long answers, or a large list of vectors.
 pub(crate) const UNREAD_BYTES_MAX: usize = 16 << 20;
 /// An answer is handed over in pieces of what a connection buffers anyway; one that is no larger is not counted.
@@ -20,21 +20,18 @@ const PIECE_BYTES: usize = 16 << 10;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UnreadAnswers {
-    /// Bytes of accounts that have any.
-    by_account: Arc<Mutex<BTreeMap<ClientKey, usize>>>,
+    bytes: Tally,
 }
 
 /// The rest of an answer.
 struct Unread {
-    answers: UnreadAnswers,
-    account: ClientKey,
+    tallied: Tallied,
     left: Bytes,
 }
 
 impl UnreadAnswers {
     pub(crate) fn bytes_of(&self, account: ClientKey) -> usize {
-        let all = self.by_account.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&account).copied().unwrap_or_default()
+        self.bytes.of(account)
     }
 
     /// Hands a JSON document to its client.
@@ -43,29 +40,13 @@ impl UnreadAnswers {
         let mut response = if json.len() <= PIECE_BYTES {
             Response::new(Bytes::from(json).into())
         } else {
-            self.add(account, json.len());
-            let unread = Unread { answers: self.clone(), account, left: json.into() };
+            let unread = Unread { tallied: self.bytes.add(account, json.len()), left: json.into() };
             warp::reply::stream(unread).into_response()
         };
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_LENGTH, length);
         response
-    }
-
-    fn add(&self, account: ClientKey, bytes: usize) {
-        let mut all = self.by_account.lock().unwrap_or_else(PoisonError::into_inner);
-        *all.entry(account).or_default() += bytes;
-    }
-
-    fn remove(&self, account: ClientKey, bytes: usize) {
-        let mut all = self.by_account.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unread) = all.get_mut(&account) {
-            *unread = unread.saturating_sub(bytes);
-            if *unread == 0 {
-                all.remove(&account);
-            }
-        }
     }
 }
 
@@ -78,14 +59,8 @@ impl Stream for Unread {
             return Poll::Ready(None);
         }
         let piece = self.left.split_to(piece);
-        self.answers.remove(self.account, piece.len());
+        self.tallied.remove(piece.len());
         Poll::Ready(Some(Ok(piece)))
-    }
-}
-
-impl Drop for Unread {
-    fn drop(&mut self) {
-        self.answers.remove(self.account, self.left.len());
     }
 }
 
@@ -98,10 +73,8 @@ mod tests {
     #[tokio::test]
     async fn an_answer_counts_until_it_is_read_or_given_up() {
         let (answers, account) = (UnreadAnswers::default(), ClientKey(1));
-        let unread = |bytes: usize| {
-            answers.add(account, bytes);
-            Unread { answers: answers.clone(), account, left: vec![7; bytes].into() }
-        };
+        let unread =
+            |bytes| Unread { tallied: answers.bytes.add(account, bytes), left: vec![7; bytes].into() };
         let (mut first, second) = (unread(PIECE_BYTES + 1), unread(PIECE_BYTES));
         assert_eq!(answers.bytes_of(account), 2 * PIECE_BYTES + 1);
         assert_eq!(answers.bytes_of(ClientKey(2)), 0);
@@ -111,6 +84,6 @@ mod tests {
         assert_eq!(answers.bytes_of(account), 1);
         assert_eq!(first.next().await.map(|piece| piece.unwrap().len()), Some(1));
         assert_eq!(first.next().await, None);
-        assert!(answers.by_account.lock().unwrap().is_empty());
+        assert_eq!(answers.bytes_of(account), 0);
     }
 }

@@ -14,10 +14,10 @@ mod room;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes};
 use futures::{Stream, StreamExt};
 use sparkherd_engine::ClientKey;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use warp::http::HeaderMap;
 use warp::http::header::CONTENT_LENGTH;
 
@@ -29,12 +29,15 @@ use room::BODY_BYTES_MAX;
 
 /// The largest body over a link of 3 Mbit/s, waiting for room included.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// After which a body that found no room may try again: others are read meanwhile, and what is read takes no room for long.
+const FULL_RETRY_SECONDS: u32 = 2;
 /// So much more of a body has to come within [`STALL_TIMEOUT`]: 3 KiB a second, less than any link that is in use.
 const PROGRESS_BYTES: usize = 16 << 10;
 /// A few lost packets long.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of a body that is too large is read and thrown away, so that the client reads the error instead of a reset.
 const DISCARD_BYTES_MAX: usize = 8 * BODY_BYTES_MAX;
+
 /// A body, and the room it takes.
 #[derive(Debug)]
 pub(crate) struct Body {
@@ -47,24 +50,24 @@ impl Body {
         &self.bytes
     }
 
+    /// Both as one: the room is given back with the last of the bytes.
+    pub(crate) fn into_shared(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+
     /// Forgets the bytes, once what they say stands on its own. The share is kept for that.
     pub(crate) fn into_share(self) -> BodyShare {
         self.share
     }
 }
 
-pub(crate) async fn read_body(
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
-    kind: BodyKind,
-    account: ClientKey,
-    budget: &BodyBudget,
-) -> Result<Body, ApiError> {
-    let late = ApiError::BodyTimeout { seconds: budget.read_timeout.as_secs() };
-    timeout(budget.read_timeout, read(headers, body, kind, account, budget)).await.unwrap_or(Err(late))
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
-async fn read(
+pub(crate) async fn read_body(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send,
     kind: BodyKind,
@@ -76,9 +79,10 @@ async fn read(
     if declared.is_some_and(|length| length > budget.bytes_max(kind)) {
         return Err(budget.too_large(kind, discard(body, 0).await));
     }
-    let mut share = budget.no_share(account)?;
+    let closed = |_| ApiError::BodyBroken;
+    let mut share = budget.no_share(account).await.map_err(closed)?;
     let mut bytes = Vec::new();
-    let mut progress = Progress::new(budget.stall_timeout, Instant::now());
+    let mut progress = Progress::new(budget, Instant::now());
     while let Some(chunk) = progress.next(&mut body).await? {
         let chunk = chunk.map_err(|_| ApiError::BodyBroken)?;
         let body_bytes = bytes.len() + chunk.remaining();
@@ -87,7 +91,10 @@ async fn read(
             return Err(budget.too_large(kind, discard(body, body_bytes).await));
         }
         let came = Instant::now();
-        share.grow(body_bytes, budget).await?;
+        // The client has done its part: that there is no room is not for it to mend.
+        let full = |_| ApiError::BodiesFull { retry_after_seconds: FULL_RETRY_SECONDS };
+        let room = timeout_at(progress.end, share.grow(body_bytes, budget)).await.map_err(full)?;
+        room.map_err(closed)?;
         progress.note(body_bytes, came, Instant::now());
         bytes.put(chunk);
     }
@@ -96,20 +103,31 @@ async fn read(
 
 /// How a body comes along.
 struct Progress {
+    read_timeout: Duration,
     stall_timeout: Duration,
     /// Bytes by when the deadline was set.
     body_bytes: usize,
     deadline: Instant,
+    /// Of the whole body.
+    end: Instant,
 }
 
 impl Progress {
-    fn new(stall_timeout: Duration, now: Instant) -> Self {
-        Self { stall_timeout, body_bytes: 0, deadline: now + stall_timeout }
+    fn new(budget: &BodyBudget, now: Instant) -> Self {
+        let BodyBudget { read_timeout, stall_timeout, .. } = *budget;
+        let (deadline, end) = (now + stall_timeout, now + read_timeout);
+        Self { read_timeout, stall_timeout, body_bytes: 0, deadline, end }
     }
 
     async fn next<T>(&self, body: &mut (impl Stream<Item = T> + Unpin)) -> Result<Option<T>, ApiError> {
-        let stalled = |_| ApiError::BodyStalled { seconds: self.stall_timeout.as_secs() };
-        timeout_at(self.deadline, body.next()).await.map_err(stalled)
+        let late = |_| {
+            if self.end <= self.deadline {
+                ApiError::BodyTimeout { seconds: self.read_timeout.as_secs() }
+            } else {
+                ApiError::BodyStalled { seconds: self.stall_timeout.as_secs() }
+            }
+        };
+        timeout_at(self.deadline.min(self.end), body.next()).await.map_err(late)
     }
 
     /// Waiting for room, from when the last bytes had come until `now`, is no fault of the client's.
@@ -137,7 +155,6 @@ async fn discard(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use futures::stream::{empty, iter, pending};
 
     use super::room::{LIST_BYTES, PERMIT_BYTES, permits};
@@ -165,7 +182,7 @@ mod tests {
     }
 
     fn free(budget: &BodyBudget) -> (usize, usize) {
-        (budget.pool.available_permits(), budget.lane.available_permits())
+        (budget.pool.free(), budget.lane.available_permits())
     }
 
     #[tokio::test]
@@ -185,7 +202,7 @@ mod tests {
     fn drops_are_no_progress() {
         let begin = Instant::now();
         let second = |seconds| begin + Duration::from_secs(seconds);
-        let mut progress = Progress::new(STALL_TIMEOUT, begin);
+        let mut progress = Progress::new(&BodyBudget::new(16), begin);
         progress.note(1, second(1), second(1));
         progress.note(PROGRESS_BYTES - 1, second(4), second(4));
         assert_eq!(progress.deadline, second(5));
@@ -239,15 +256,15 @@ mod tests {
         let half = LIST_BYTES / 2;
         let first = read_of(1, chunks(half), &budget).await.unwrap();
         let lane = read_of(1, chunks(LIST_BYTES), &budget).await.unwrap();
-        assert!(matches!((&first.share, &lane.share), (BodyShare::Pool { .. }, BodyShare::Lane { .. })));
+        assert!(matches!((&first.share, &lane.share), (BodyShare::Pool(_), BodyShare::Lane { .. })));
         // What one account holds leaves the other half to the others.
         let second = read_of(2, chunks(half - PERMIT_BYTES), &budget).await.unwrap();
-        assert!(matches!(second.share, BodyShare::Pool { .. }));
+        assert!(matches!(second.share, BodyShare::Pool(_)));
         let mut impatient = budget.clone();
         impatient.read_timeout = Duration::from_millis(10);
         for account in [1, 2, 3] {
             let given_up = read_of(account, chunks(PROGRESS_BYTES), &impatient).await.unwrap_err();
-            assert_eq!(given_up, ApiError::BodyTimeout { seconds: 0 });
+            assert!(matches!(given_up, ApiError::BodiesFull { .. }), "{given_up}");
         }
         drop(lane);
         assert_eq!(read_of(3, chunks(LIST_BYTES), &budget).await.unwrap().bytes().len(), LIST_BYTES);

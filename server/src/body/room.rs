@@ -1,7 +1,6 @@
 //! The room that bodies share.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sparkherd_engine::ClientKey;
@@ -9,6 +8,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::{READ_TIMEOUT, STALL_TIMEOUT};
 use crate::openai::{ApiError, PromptSize};
+use crate::room::{Room, RoomShare};
 
 /// The largest body of any engine: a context of a million tokens is about 4 MiB of English; twice that leaves room for other
 /// scripts and for JSON's own.
@@ -42,10 +42,8 @@ pub(crate) struct BodyBudget {
     context: u32,
     prompt_bytes_max: usize,
     list_bytes_max: usize,
-    /// Room for one of the largest, shared by all.
-    pub(super) pool: Arc<Semaphore>,
-    /// Of the pool, half for each account: what is left is for the others.
-    accounts: Arc<Mutex<BTreeMap<ClientKey, Weak<Semaphore>>>>,
+    /// Room for one of the largest, shared by all: half of it for each account, so that what is left is for the others.
+    pub(super) pool: Room,
     /// Room for one of the largest, used by one.
     pub(super) lane: Arc<Semaphore>,
     pub(super) read_timeout: Duration,
@@ -56,10 +54,7 @@ pub(crate) struct BodyBudget {
 #[derive(Debug)]
 pub(crate) enum BodyShare {
     /// A permit for each [`PERMIT_BYTES`] that came.
-    Pool {
-        of_account: OwnedSemaphorePermit,
-        of_all: OwnedSemaphorePermit,
-    },
+    Pool(RoomShare),
     Lane {
         _permit: OwnedSemaphorePermit,
     },
@@ -75,8 +70,7 @@ impl BodyBudget {
             context,
             prompt_bytes_max,
             list_bytes_max,
-            pool: Arc::new(Semaphore::new(permits(list_bytes_max))),
-            accounts: Arc::default(),
+            pool: Room::new(permits(list_bytes_max), permits(list_bytes_max / 2)),
             lane: Arc::new(Semaphore::new(1)),
             read_timeout: READ_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
@@ -102,21 +96,8 @@ impl BodyBudget {
     }
 
     /// The share of a body of which nothing has come.
-    pub(super) fn no_share(&self, account: ClientKey) -> Result<BodyShare, ApiError> {
-        let none = |of: Arc<Semaphore>| of.try_acquire_many_owned(0).map_err(|_| ApiError::BodyBroken);
-        Ok(BodyShare::Pool { of_account: none(self.half(account))?, of_all: none(Arc::clone(&self.pool))? })
-    }
-
-    /// The account's half of the pool. It is kept as long as any of its bodies is there.
-    fn half(&self, account: ClientKey) -> Arc<Semaphore> {
-        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(half) = accounts.get(&account).and_then(Weak::upgrade) {
-            return half;
-        }
-        let half = Arc::new(Semaphore::new(permits(self.list_bytes_max / 2)));
-        accounts.retain(|_, half| half.strong_count() > 0);
-        accounts.insert(account, Arc::downgrade(&half));
-        half
+    pub(super) async fn no_share(&self, account: ClientKey) -> Result<BodyShare, AcquireError> {
+        self.pool.no_share(account).await.map(BodyShare::Pool)
     }
 }
 
@@ -126,35 +107,20 @@ pub(super) const fn permits(bytes: usize) -> usize {
 
 impl BodyShare {
     /// Makes room for a body of so many bytes.
-    pub(super) async fn grow(&mut self, body_bytes: usize, budget: &BodyBudget) -> Result<(), ApiError> {
-        let Self::Pool { of_account, of_all } = self else { return Ok(()) };
-        let missing = permits(body_bytes).saturating_sub(of_all.num_permits());
+    pub(super) async fn grow(&mut self, body_bytes: usize, budget: &BodyBudget) -> Result<(), AcquireError> {
+        let Self::Pool(share) = self else { return Ok(()) };
+        let missing = permits(body_bytes).saturating_sub(share.count());
         let missing = u32::try_from(missing).unwrap_or(u32::MAX);
         if missing == 0 {
             return Ok(());
         }
-        let half = Arc::clone(of_account.semaphore());
         tokio::select! {
             biased;
-            more = both(half, Arc::clone(&budget.pool), missing) => {
-                let (account, all) = more.map_err(|_| ApiError::BodyBroken)?;
-                of_account.merge(account);
-                of_all.merge(all);
-            }
+            more = share.grow(missing) => more,
             lane = Arc::clone(&budget.lane).acquire_owned() => {
-                *self = Self::Lane { _permit: lane.map_err(|_| ApiError::BodyBroken)? };
+                *self = Self::Lane { _permit: lane? };
+                Ok(())
             }
         }
-        Ok(())
     }
-}
-
-/// An account waits for its own half first: it holds nothing of the pool meanwhile.
-async fn both(
-    half: Arc<Semaphore>,
-    pool: Arc<Semaphore>,
-    permits: u32,
-) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), AcquireError> {
-    let of_account = half.acquire_many_owned(permits).await?;
-    Ok((of_account, pool.acquire_many_owned(permits).await?))
 }

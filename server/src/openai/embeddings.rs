@@ -25,8 +25,9 @@ const INPUTS_MAX: usize = 2048;
 /// Texts of one request that are queued together: enough to fill a step, and no more places than a small client takes.
 const IN_FLIGHT: usize = 8;
 
-/// Bytes of vectors in one answer, and in all that are being written together: as much as a client may leave unread.
-pub(crate) const VECTOR_BYTES_MAX: u32 = 16 << 20;
+/// Bytes of vectors in one answer, and in all of one account that are being written: OpenAI's 2048 with a thousand numbers
+/// each, in base 64.
+pub(crate) const VECTOR_BYTES_MAX: u32 = 12 << 20;
 /// One number as text, with its comma: a sign, a point, nine digits and what zeros or exponent there are.
 const FLOAT_BYTES: usize = 16;
 
@@ -206,7 +207,7 @@ pub(crate) async fn embed<C: Buf>(
     let (tokens, (mut first, share)) = encoded.ok_or(ApiError::EngineFailed)?;
     drop(share);
     let tokens = tokens.map_err(|error| bad_prompt(&visit.service, "input", &error))?;
-    let _room = visit.service.room(visit.service.vectors(), vectors_bytes).await?;
+    let _share = visit.service.take(visit.service.vectors(), caller.account, vectors_bytes).await?;
     let requests = tokens.into_iter().map(|prompt_tokens| {
         let place = first.pop().map_or_else(
             || visit.reserve(&caller, 1).map(|mut places| places.pop()),
@@ -261,10 +262,11 @@ mod tests {
 
     #[test]
     fn vectors_of_one_answer_are_bounded_before_any_is_computed() {
-        assert_eq!(vectors_bytes(2048, 512, Encoding::Float), Ok(VECTOR_BYTES_MAX));
+        assert_eq!(vectors_bytes(2048, 384, Encoding::Float), Ok(VECTOR_BYTES_MAX));
+        assert!(vectors_bytes(INPUTS_MAX, 1024, Encoding::Base64).is_ok());
         assert_eq!(vectors_bytes(1, 3, Encoding::Base64), Ok(16));
         let refused = vectors_bytes(2048, 4096, Encoding::Float).unwrap_err().to_string();
-        assert!(refused.contains("256 of the 2048, or 767 with"), "{refused}");
+        assert!(refused.contains("192 of the 2048, or 575 with"), "{refused}");
         assert!(vectors_bytes(usize::MAX, 4096, Encoding::Base64).is_err());
     }
 

@@ -63,6 +63,8 @@ pub enum ApiError {
     QueueFull { waiting: u32, retry_after_seconds: u32 },
     #[error("as many grammars are in use as there is memory for")]
     GrammarsFull { retry_after_seconds: u32 },
+    #[error("bodies of other requests leave no room for this one")]
+    BodiesFull { retry_after_seconds: u32 },
     #[error("{detail}")]
     ClientLimit { detail: String, retry_after_seconds: u32 },
     #[error("request waited {seconds} s without its turn coming")]
@@ -140,6 +142,7 @@ impl ApiError {
             Self::GenerationTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::QueueFull { .. }
             | Self::GrammarsFull { .. }
+            | Self::BodiesFull { .. }
             | Self::QueueTimeout { .. }
             | Self::Draining
             | Self::SlowReader
@@ -166,7 +169,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => "request_too_large",
             Self::BodyTimeout { .. } | Self::BodyStalled { .. } => "request_timeout",
             Self::BodyBroken => "incomplete_body",
-            Self::QueueFull { .. } | Self::GrammarsFull { .. } => "queue_full",
+            Self::QueueFull { .. } | Self::GrammarsFull { .. } | Self::BodiesFull { .. } => "queue_full",
             Self::ClientLimit { .. } => "rate_limit_exceeded",
             Self::QueueTimeout { .. } => "queue_timeout",
             Self::GenerationTimeout { .. } => "generation_timeout",
@@ -239,6 +242,7 @@ impl Reply for ApiError {
             }
             Self::QueueFull { retry_after_seconds, .. }
             | Self::GrammarsFull { retry_after_seconds }
+            | Self::BodiesFull { retry_after_seconds }
             | Self::ClientLimit { retry_after_seconds, .. } => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds));
             }

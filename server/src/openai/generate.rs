@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Buf;
 use futures::Stream;
-use sparkherd_engine::{Generation, GenerationRequest, Grammar, LogprobOptions, ModelInfo};
+use sparkherd_engine::{ClientKey, Generation, GenerationRequest, Grammar, LogprobOptions, ModelInfo};
 use warp::http::header::HeaderValue;
 use warp::reply::Response;
 
@@ -13,14 +13,15 @@ use super::ApiError;
 use super::answer::{Answer, Documents};
 use super::ask::{Ask, Endpoint, Head, Prompt, Start};
 use super::ignored::with_ignored;
-use super::judged::{judge, judged_count};
 use super::parameters::Parameters;
 use super::prepare::{Prepared, Wanted, compile, prepare};
 use super::run::{Asked, Progress, Run, RunHolds};
 use super::stream::event_stream;
+use super::told::{Telling, Told};
 use super::visit::{Incoming, Visit, refused};
 use super::wire::{Common, EventWriter, Members};
 use crate::engine::Place;
+use crate::room::RoomShare;
 use crate::service::Service;
 
 /// Answers a request of endpoint `E`. Dropping the future or the response's body cancels the generations.
@@ -54,9 +55,8 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     // All prompts of a request have the same form.
     let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
     let (grammar, places) = compile(&visit.service, structure, places).await?;
-    let judged = prepared.iter().map(|prompt| prompt.tokens.len());
-    let judged = judged_count(judged, parameters.choices, logprobs.prompt)?;
-    let judging = judge(&visit.service, judged).await?;
+    let Told { probabilities, max_tokens } = telling(&prepared, &parameters, logprobs, &info).told()?;
+    let told = take_told(&visit.service, caller.account, probabilities).await?;
     let Visit { service, active, arrived, .. } = visit;
     let id = service.next_id(E::ID_PREFIX);
     let members = Members::new(&Common {
@@ -78,15 +78,16 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
         priority: parameters.caller.priority,
         arrived,
     };
-    let submission = Submission { places, prepared: &prepared, parameters: &parameters, logprobs, grammar };
+    let submission =
+        Submission { places, prepared: &prepared, parameters: &parameters, max_tokens, logprobs, grammar };
     let (generations, starts) = submission.submit::<E>(&service)?;
-    let run = |judging| Run::new(generations, asked, &service, RunHolds { active, judging });
+    let run = |told| Run::new(generations, asked, &service, RunHolds { active, told });
     let mut response = if let Some(usage) = parameters.stream {
-        event_stream(E::stream(EventWriter::new(members, usage), head, starts), run(judging))
+        event_stream(E::stream(EventWriter::new(members, usage), head, starts), run(told))
     } else {
-        // A whole answer keeps its prompts' probabilities to its end, and `judging` for them.
+        // A whole answer keeps its probabilities to its end.
         let json = whole(E::whole(members, head, starts), run(None)).await?;
-        drop(judging);
+        drop(told);
         service.unread().respond(caller.account, json)
     };
     if let Ok(id) = HeaderValue::try_from(id) {
@@ -100,6 +101,8 @@ struct Submission<'a> {
     places: Vec<Box<dyn Place>>,
     prepared: &'a [Prepared],
     parameters: &'a Parameters,
+    /// Of each answer.
+    max_tokens: u32,
     logprobs: LogprobOptions,
     grammar: Option<Grammar>,
 }
@@ -107,7 +110,7 @@ struct Submission<'a> {
 impl Submission<'_> {
     /// Has all answers begun, the choices of a prompt one after the other.
     fn submit<E: Endpoint>(self, service: &Service) -> Result<(Vec<Generation>, Vec<Start>), ApiError> {
-        let Self { places, prepared, parameters, logprobs, grammar } = self;
+        let Self { places, prepared, parameters, max_tokens, logprobs, grammar } = self;
         let mut starts = Vec::with_capacity(places.len());
         let mut generations = Vec::with_capacity(places.len());
         let seed = parameters.sampling.seed.unwrap_or_else(|| service.next_seed());
@@ -120,7 +123,7 @@ impl Submission<'_> {
             sampling.seed = Some(seed.wrapping_add(choice));
             let request = GenerationRequest {
                 prompt_tokens: prompt.tokens.to_vec(),
-                max_tokens: parameters.max_tokens.unwrap_or(u32::MAX).max(1),
+                max_tokens,
                 sampling,
                 ends: parameters.ends.clone(),
                 logprobs,
@@ -133,6 +136,32 @@ impl Submission<'_> {
         }
         Ok((generations, starts))
     }
+}
+
+fn telling(
+    prepared: &[Prepared],
+    parameters: &Parameters,
+    logprobs: LogprobOptions,
+    info: &ModelInfo,
+) -> Telling {
+    let tokens = |prompt: &Prepared| u32::try_from(prompt.tokens.len()).unwrap_or(u32::MAX);
+    Telling {
+        prompts: prepared.iter().map(tokens).collect(),
+        choices: parameters.choices,
+        logprobs,
+        max_tokens: parameters.max_tokens,
+        min_tokens: parameters.ends.min_tokens,
+        context: info.context,
+        whole: parameters.stream.is_none(),
+    }
+}
+
+/// Waits until so many probabilities may be told. The share is held until they are written.
+async fn take_told(service: &Service, account: ClientKey, count: u32) -> Result<Option<RoomShare>, ApiError> {
+    if count == 0 {
+        return Ok(None);
+    }
+    service.take(service.probabilities(), account, count).await.map(Some)
 }
 
 /// The engine would refuse these too, but could not say where they were written.

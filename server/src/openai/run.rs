@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use sparkherd_engine::{
     FinishReason, Generation, GenerationError, GenerationEvent, Piece, Priority, Start, TokenLogprob, Usage,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::ApiError;
@@ -15,6 +15,7 @@ use super::answer::{Answer, ChoiceNow, Documents};
 use super::ask::total_usage;
 use crate::metrics::Outcome;
 use crate::phase::ActiveRequest;
+use crate::room::RoomShare;
 use crate::service::Service;
 
 /// What one choice says next.
@@ -53,15 +54,15 @@ pub(super) struct Run {
     opened: bool,
     aborting: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     _active: ActiveRequest,
-    judging: Option<OwnedSemaphorePermit>,
+    told: Option<RoomShare>,
 }
 
 /// What a request counts as until it is answered.
 #[derive(Debug)]
 pub(super) struct RunHolds {
     pub(super) active: ActiveRequest,
-    /// Given back as soon as all prompts are written.
-    pub(super) judging: Option<OwnedSemaphorePermit>,
+    /// Of prompts: given back as soon as they are written.
+    pub(super) told: Option<RoomShare>,
 }
 
 /// Tokens of a prompt whose probabilities are written in one go: with twenty others each, about a millisecond's work.
@@ -109,7 +110,7 @@ impl Run {
         service: &Arc<Service>,
         holds: RunHolds,
     ) -> Self {
-        let RunHolds { active, judging } = holds;
+        let RunHolds { active, told } = holds;
         let Asked { choices_each, only_echo, priority, arrived } = asked;
         let choices = generations.into_iter().map(|generation| {
             let usage = Usage { prompt_tokens: generation.prompt_tokens, ..Usage::default() };
@@ -138,7 +139,7 @@ impl Run {
             opened: false,
             aborting: Box::pin(service.lifecycle().aborting()),
             _active: active,
-            judging,
+            told,
         }
     }
 
@@ -189,7 +190,7 @@ impl Run {
             }
         }
         if self.choices.iter().all(|choice| choice.prompt_written) {
-            self.judging = None;
+            self.told = None;
         }
         if self.choices.iter().all(|choice| choice.events.is_none()) {
             return Poll::Ready(answer.end(self.usage(), out).map(|()| Progress::Ended));

@@ -13,11 +13,15 @@ use super::{ApiError, CallerWishes, PromptSize};
 use crate::access::KeyHash;
 use crate::body::{Body, BodyKind, read_body};
 use crate::client::{Asker, Peer};
-use crate::client_gate::{CLIENT_PASSES, ClientPass};
 use crate::engine::{Place, PromptError};
 use crate::phase::{ActiveRequest, Phase};
 use crate::service::Service;
+use crate::tally::Tallied;
 use crate::unread::UNREAD_BYTES_MAX;
+
+/// Requests of one account at once that take no place of the engine: tokenising for one may not keep all others from it. They
+/// are worked on one after the other, so that more would only wait; programs that count tokens ask for a few texts together.
+const PASSES: usize = 16;
 
 /// A request as it stands on the doorstep.
 #[derive(Debug)]
@@ -52,6 +56,7 @@ impl Visit {
         if service.lifecycle().phase() >= Phase::Refusing {
             return Err(ApiError::Draining);
         }
+        let peer = peer.map(|connection| Peer::behind(connection, &headers));
         let visit = Self { service, active, arrived, headers, peer, key };
         let Caller { account, .. } = visit.caller(&CallerWishes::default());
         let body = read_body(&visit.headers, body, kind, account, visit.service.body_budget()).await?;
@@ -68,10 +73,10 @@ impl Visit {
     }
 
     /// Lets a request of `account`'s pass that takes no place, unless many of its own do already.
-    pub(super) fn pass(&self, account: ClientKey) -> Result<ClientPass, ApiError> {
+    pub(super) fn pass(&self, account: ClientKey) -> Result<Tallied, ApiError> {
         self.check_unread(account)?;
-        let detail = || format!("client has {CLIENT_PASSES} requests under way that wait for the tokenizer");
-        self.service.gate().pass(account).ok_or_else(|| self.client_limit(detail()))
+        let detail = || format!("client has {PASSES} requests under way that wait for the tokenizer");
+        self.service.passes().add_one_below(account, PASSES).ok_or_else(|| self.client_limit(detail()))
     }
 
     /// Takes a place for each of `count` sequences, or none.

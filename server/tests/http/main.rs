@@ -6,6 +6,7 @@ mod answers;
 mod bad_input;
 mod connections;
 mod embeddings;
+mod front;
 mod fuzz;
 mod harness;
 mod life;

@@ -134,9 +134,9 @@ async fn a_full_queue_says_when_to_try_again() {
     );
 }
 
-/// More than half of the probabilities that may be told at once.
+/// More than half of the probabilities that an account may be told at once.
 fn judged() -> Value {
-    json!({"prompt": vec![104; 4000], "echo": true, "logprobs": 20, "max_tokens": 9, "stream": true})
+    json!({"prompt": vec![104; 3000], "echo": true, "logprobs": 20, "max_tokens": 9, "stream": true})
 }
 
 #[tokio::test]
