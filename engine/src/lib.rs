@@ -46,6 +46,6 @@ pub use reservation::Reservation;
 pub use sample::Pooling;
 pub use stats::EngineStats;
 pub use text::{
-    ArgumentDelivery, ChatDelta, ChatFormat, ChatParser, ChatPrompt, ParserOptions, ReasoningStart,
-    SpecialTokenText, TemplateError, Text, TextError, Tool, ToolChoice, ToolDialect,
+    ChatDelta, ChatFormat, ChatParser, ChatPrompt, ParserOptions, ReasoningStart, SpecialTokenText,
+    TemplateError, Text, TextError, Tool, ToolChoice, ToolDialect,
 };

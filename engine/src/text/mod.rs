@@ -30,7 +30,7 @@ use crate::heap::return_freed_pages;
 
 pub use files::TextFiles;
 pub use format::{ChatFormat, ReasoningStart, Tool, ToolChoice, ToolDialect};
-pub use parser::{ArgumentDelivery, ChatDelta, ChatParser, ParserOptions};
+pub use parser::{ChatDelta, ChatParser, ParserOptions};
 pub use template::{ChatPrompt, TemplateError};
 
 pub(crate) use detokenizer::Detokenizer;

@@ -46,7 +46,7 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     let caller = visit.caller(&parameters.caller);
     let places = visit.reserve(&caller, prompts.saturating_mul(choices_each))?;
     let structure = parameters.structure.clone();
-    let wanted = Wanted { echo, streams: parameters.stream.is_some(), structure };
+    let wanted = Wanted { echo, structure };
     let prepared = prepare::<E, _>(&visit.service, prompt, wanted, (places, share)).await?;
     let (prepared, (places, share)) = prepared;
     // What was read has become tokens: whoever waits for the answer holds nobody else's body up.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sparkherd_engine::text::{ArgumentDelivery, ParserOptions, ReasoningStart, ToolChoice};
+use sparkherd_engine::text::{ParserOptions, ReasoningStart, ToolChoice};
 use sparkherd_engine::{Grammar, GrammarError, GrammarSource, SpecialTokenText};
 
 use super::ApiError;
@@ -46,8 +46,6 @@ impl Prepared {
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) echo: bool,
-    /// Whether they are given out as they come.
-    pub(super) streams: bool,
     pub(super) structure: Option<Structure>,
 }
 
@@ -58,14 +56,12 @@ pub(super) async fn prepare<E: Endpoint, H: Send + 'static>(
     wanted: Wanted,
     held: H,
 ) -> Result<(Vec<Prepared>, H), ApiError> {
-    let Wanted { echo, streams, structure } = wanted;
+    let Wanted { echo, structure } = wanted;
     let engine = Arc::clone(service.engine_arc());
     let prepared = match prompt {
         Prompt::Chat(chat) => {
             service
-                .blocking(held, move || {
-                    prepare_chat(&*engine, chat, structure, streams).map(|prompt| vec![prompt])
-                })
+                .blocking(held, move || prepare_chat(&*engine, chat, structure).map(|prompt| vec![prompt]))
                 .await
         }
         Prompt::Texts(texts) => {
@@ -84,7 +80,6 @@ fn prepare_chat(
     engine: &dyn ChatEngine,
     chat: Box<ChatAsk>,
     structure: Option<Structure>,
-    streams: bool,
 ) -> Result<Prepared, PromptError> {
     let ChatAsk { prompt, tools } = *chat;
     let encoded = engine.encode_chat(&prompt)?;
@@ -105,8 +100,6 @@ fn prepare_chat(
         start,
         tools: tools.callable.into_iter().map(|tool| tool.name).collect(),
         parallel: tools.parallel,
-        // What a grammar forces cannot turn out to be no call; but it may be cut, and a whole answer has no half calls.
-        arguments: if forced && streams { ArgumentDelivery::AsTheyCome } else { ArgumentDelivery::Whole },
         id_seed: 0,
     };
     // Where calls are forced there are no words that could have a form.

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use sparkherd_server::ConnectionLimits;
+
 use crate::harness::{Server, events};
 
 const CALLS: &str = "answer \"<think>which city? Paris</think>I look.<tool_call>{\\\"name\\\": \\\"weather\\\", \\\"arguments\\\": {\\\"city\\\": \\\"Paris\\\"}}</tool_call>\"";
@@ -66,6 +68,27 @@ async fn a_call_is_streamed_name_first() {
     let arguments: String = calls.iter().filter_map(|call| call["function"]["arguments"].as_str()).collect();
     assert_eq!(serde_json::from_str::<Value>(&arguments).unwrap(), json!({"city": "Paris"}));
     assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+}
+
+/// A call may be long, and nothing of it is told before its end but what its tokens were worth.
+#[tokio::test]
+async fn probabilities_of_a_long_call_come_before_it() {
+    let call = format!(
+        "{{\\\"name\\\": \\\"weather\\\", \\\"arguments\\\": {{\\\"city\\\": \\\"{}\\\"}}}}",
+        "Paris ".repeat(150)
+    );
+    let script = format!("answer \"<tool_call>{call}</tool_call>\"");
+    let server = Server::start_as(ConnectionLimits::default(), 512, &script).await;
+    let asked = json!({"tools": tools(), "stream": true, "logprobs": true});
+    let (payloads, complete) = events(server.chat(asked).await).await;
+    assert!(complete);
+    let chunks: Vec<Value> =
+        payloads[..payloads.len() - 1].iter().map(|payload| serde_json::from_str(payload).unwrap()).collect();
+    let of = |chunk: &Value| chunk["choices"][0]["logprobs"]["content"].as_array().map_or(0, Vec::len);
+    let calls = chunks.iter().position(|chunk| chunk["choices"][0]["delta"].get("tool_calls").is_some());
+    let before: Vec<usize> = chunks[..calls.unwrap()].iter().map(of).filter(|count| *count > 0).collect();
+    assert_eq!(before, [64, 64]);
+    assert!(chunks.iter().map(of).sum::<usize>() > 150);
 }
 
 #[tokio::test]

@@ -22,19 +22,17 @@ pub(super) struct CallReader {
     scanner: ObjectScanner,
     /// The name that came before.
     name: Option<String>,
-    /// Bytes of the arguments that have been given out before the call was whole.
-    given: usize,
 }
 
 impl CallReader {
     /// Of an object with name and arguments.
     pub(super) fn whole() -> Self {
-        Self { scanner: ObjectScanner::new(), name: None, given: 0 }
+        Self { scanner: ObjectScanner::new(), name: None }
     }
 
     /// Of an object that is the arguments of `name`.
     pub(super) fn arguments_of(name: String) -> Self {
-        Self { scanner: ObjectScanner::new(), name: Some(name), given: 0 }
+        Self { scanner: ObjectScanner::new(), name: Some(name) }
     }
 
     pub(super) fn scan(&mut self, text: &str) -> Scan {
@@ -50,11 +48,6 @@ impl CallReader {
         })
     }
 
-    /// Bytes of the scanned text that can be part of an object.
-    pub(super) fn valid_bytes(&self) -> usize {
-        self.scanner.valid_bytes()
-    }
-
     /// The call, if the scanned text is a complete one.
     pub(super) fn call(&self, text: &str, bytes: usize) -> Option<Call> {
         let (name, arguments) = match &self.name {
@@ -64,37 +57,11 @@ impl CallReader {
         Some(Call { name, arguments })
     }
 
-    /// The name, and what has come of the arguments since this was last asked, before the call is whole. None where the
-    /// arguments are not an object in sight, or the name comes after them.
-    pub(super) fn next_arguments<'a>(&mut self, text: &'a str) -> Option<(String, &'a str)> {
-        let valid = self.scanner.valid_bytes();
-        let (name, range) = match &self.name {
-            Some(name) => (name.clone(), 0..valid),
-            None if self.is_other(text) => return None,
-            None => {
-                let member = self.arguments_member(text)?;
-                let start = member.value_start;
-                if text.as_bytes().get(start) != Some(&b'{') {
-                    return None;
-                }
-                (self.name_in(text)?, start..member.value_end.unwrap_or(valid).min(valid))
-            }
-        };
-        let all = &text[range];
-        let new = &all[self.given.min(all.len())..];
-        self.given += new.len();
-        Some((name, new))
-    }
-
     fn member(&self, text: &str, keys: &[&str]) -> Option<&Member> {
         let is_wanted = |member: &&Member| {
             string(&text[member.key.clone()]).is_some_and(|key| keys.contains(&key.as_str()))
         };
         self.scanner.members().iter().find(is_wanted)
-    }
-
-    fn arguments_member(&self, text: &str) -> Option<&Member> {
-        self.member(text, &ARGUMENTS)
     }
 
     fn name_in(&self, text: &str) -> Option<String> {
@@ -104,7 +71,7 @@ impl CallReader {
 
     /// Absent and null arguments are none; some models write the object as a string.
     fn arguments_in(&self, text: &str) -> Option<String> {
-        let Some(member) = self.arguments_member(text) else { return Some("{}".to_owned()) };
+        let Some(member) = self.member(text, &ARGUMENTS) else { return Some("{}".to_owned()) };
         let written = &text[member.value_start..member.value_end?];
         match written.as_bytes() {
             b"null" => Some("{}".to_owned()),

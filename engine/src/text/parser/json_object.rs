@@ -111,11 +111,6 @@ impl ObjectScanner {
         &self.members
     }
 
-    /// Bytes that can be part of an object.
-    pub(super) fn valid_bytes(&self) -> usize {
-        self.at
-    }
-
     /// Takes a byte, or tells by false that it has to be looked at again; `None` if it cannot stand here.
     fn step(&mut self, byte: u8) -> Option<bool> {
         match self.expected {

@@ -9,7 +9,8 @@
 //!
 //! Each step depends only on the text so far, never on where its pieces end. Text that may turn out to be a marker, or a
 //! call, is withheld until that is sure. Nothing is lost: all text but the markers, and the white space next to them, comes
-//! out as one delta or another.
+//! out as one delta or another. A call is given out when it is whole, so that arguments always parse: what has been given out
+//! could not be taken back, and an answer may end anywhere.
 
 mod call;
 mod deltas;
@@ -30,17 +31,6 @@ pub use deltas::ChatDelta;
 use deltas::Deltas;
 use json_object::Scan;
 
-/// When a call's arguments are given out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ArgumentDelivery {
-    /// Once the call is whole and its arguments are a JSON object. What is no call after all becomes content.
-    #[default]
-    Whole,
-    /// Piece by piece. Only for a streamed answer whose grammar leaves no other way to go on: what has been given out cannot
-    /// be taken back, and an answer that ends in the middle leaves them cut, which [`ChatParser::is_call_cut`] tells.
-    AsTheyCome,
-}
-
 /// What the parser has to know of the request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParserOptions {
@@ -50,7 +40,6 @@ pub struct ParserOptions {
     pub tools: Vec<String>,
     /// Whether an answer may have more than one call; the others are left out.
     pub parallel: bool,
-    pub arguments: ArgumentDelivery,
     /// The calls' ids are made of it: another one for each answer.
     pub id_seed: u64,
 }
@@ -83,7 +72,6 @@ enum State {
     CallAhead(Place),
     Object {
         reader: CallReader,
-        started: bool,
         place: Place,
     },
 }
@@ -162,8 +150,7 @@ impl ChatParser {
         deltas
     }
 
-    /// Whether a call was begun that is not whole: the answer ended in the middle of it, or its arguments, given out as they
-    /// came, are no JSON object after all.
+    /// Whether the answer ended in the middle of a call.
     pub fn is_call_cut(&self) -> bool {
         self.is_call_cut
     }
@@ -308,34 +295,26 @@ impl ChatParser {
             Head::Object { bytes } => {
                 self.lead.extend(self.pending.drain(..bytes));
                 let place = if place == Place::Mistral { Place::MistralList } else { place };
-                self.state = State::Object { reader: CallReader::whole(), started: false, place };
+                self.state = State::Object { reader: CallReader::whole(), place };
             }
             Head::Named { name, bytes } => {
                 self.pending.drain(..bytes);
                 self.lead.push_str(&name);
                 let reader = CallReader::arguments_of(name);
-                self.state = State::Object { reader, started: false, place };
+                self.state = State::Object { reader, place };
             }
         }
         true
     }
 
     fn object(&mut self, at_end: bool) -> bool {
-        let State::Object { mut reader, started, place } = std::mem::replace(&mut self.state, State::Content)
-        else {
+        let State::Object { mut reader, place } = std::mem::replace(&mut self.state, State::Content) else {
             return false;
         };
-        let scan = reader.scan(&self.pending);
-        let streams = self.options.arguments == ArgumentDelivery::AsTheyCome;
-        let started = (streams && self.stream(&mut reader, started)) || started;
-        match scan {
+        match reader.scan(&self.pending) {
             Scan::Incomplete if !at_end => {
-                self.state = State::Object { reader, started, place };
+                self.state = State::Object { reader, place };
                 return false;
-            }
-            Scan::Complete(bytes) if started => {
-                self.is_call_cut |= reader.call(&self.pending, bytes).is_none();
-                self.call_ended(bytes, place);
             }
             Scan::Complete(bytes) => match reader.call(&self.pending, bytes) {
                 Some(call) if self.is_callable(&call.name) => {
@@ -345,16 +324,11 @@ impl ChatParser {
                 }
                 _ => self.no_call(),
             },
-            Scan::Incomplete | Scan::Malformed if started => {
+            Scan::Incomplete => {
                 self.is_call_cut = true;
-                self.lead.clear();
-                self.pending.drain(..reader.valid_bytes());
-                self.deltas.call_ended();
-            }
-            Scan::Incomplete | Scan::Malformed => {
-                self.is_call_cut |= scan == Scan::Incomplete;
                 self.no_call();
             }
+            Scan::Malformed => self.no_call(),
         }
         true
     }
@@ -362,20 +336,6 @@ impl ChatParser {
     /// A call is one only if there is such a function.
     fn is_callable(&self, name: &str) -> bool {
         self.options.tools.iter().any(|tool| tool == name)
-    }
-
-    /// Gives out the arguments that have come. Tells whether the call has begun.
-    fn stream(&mut self, reader: &mut CallReader, started: bool) -> bool {
-        let Some((name, text)) = reader.next_arguments(&self.pending) else { return false };
-        let text = text.to_owned();
-        if !started {
-            if !self.is_callable(&name) {
-                return false;
-            }
-            self.deltas.call(name);
-        }
-        self.deltas.arguments(text);
-        true
     }
 
     fn call_ended(&mut self, bytes: usize, place: Place) {

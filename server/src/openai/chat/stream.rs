@@ -10,6 +10,9 @@ use super::super::logprobs::{ChatLogprob, ChatLogprobs};
 use super::super::wire::{EventWriter, index_u32};
 use super::choice::ChatChoice;
 
+/// Probabilities of so many tokens, with those beside them, that wait for their text: with twenty each, 150 kB.
+const LOGPROBS_WITHHELD_MAX: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct ChatStream {
     events: EventWriter,
@@ -88,7 +91,7 @@ impl ChatStream {
         Self { events, head, prompt_token_ids, choices }
     }
 
-    /// Writes one event for each delta; the first carries the log-probabilities of the tokens there have been.
+    /// Writes one event for each delta, or an empty one; the first carries the log-probabilities of the tokens there have been.
     fn deltas(
         &self,
         now: ChoiceNow,
@@ -97,11 +100,13 @@ impl ChatStream {
         token_ids: &[u32],
         out: &mut Documents,
     ) -> serde_json::Result<()> {
-        for (position, delta) in deltas.iter().enumerate() {
+        let first = deltas.first().map(Delta::of).unwrap_or_default();
+        let rest = deltas.iter().skip(1).map(Delta::of);
+        for (position, delta) in std::iter::once(first).chain(rest).enumerate() {
             let first = position == 0;
             let choice = Choice {
                 index: index_u32(now.index),
-                delta: Delta::of(delta),
+                delta,
                 logprobs: (first && self.head.logprobs).then_some(ChatLogprobs::new(logprobs)),
                 finish_reason: None,
                 token_ids: (first && self.head.return_token_ids).then_some(token_ids),
@@ -129,7 +134,8 @@ impl Answer for ChatStream {
     fn piece(&mut self, now: ChoiceNow, piece: Piece, out: &mut Documents) -> serde_json::Result<()> {
         let Some(choice) = self.choices.get_mut(now.index) else { return Ok(()) };
         let deltas = choice.push(&self.head, piece);
-        if deltas.is_empty() {
+        // A call is withheld until it is whole, and has no end of probabilities.
+        if deltas.is_empty() && choice.logprobs.len() < LOGPROBS_WITHHELD_MAX {
             return Ok(());
         }
         let (logprobs, token_ids) =
@@ -148,8 +154,8 @@ impl Answer for ChatStream {
         let finish_reason = choice.finish_reason(reason);
         let (mut logprobs, mut token_ids) =
             (std::mem::take(&mut choice.logprobs), std::mem::take(&mut choice.token_ids));
-        self.deltas(now, &deltas, &logprobs, &token_ids, out)?;
         if !deltas.is_empty() {
+            self.deltas(now, &deltas, &logprobs, &token_ids, out)?;
             logprobs.clear();
             token_ids.clear();
         }

@@ -1,9 +1,9 @@
 //! Answers as models write them, and what they come to.
 
-use super::{Answer, answer, hermes, llama, mistral, options, run};
+use super::{Answer, answer, gather, hermes, llama, mistral, options, run};
 use crate::text::{
     format::{ChatFormat, ReasoningStart},
-    parser::{ArgumentDelivery, ChatDelta, ParserOptions},
+    parser::{ChatDelta, ParserOptions},
 };
 
 fn expect(format: &ChatFormat, start: ReasoningStart, text: &str, expected: (&str, &str, &[(&str, &str)])) {
@@ -186,64 +186,48 @@ fn only_the_first_call_is_given_where_one_is_wanted() {
     assert_eq!(answer(&hermes(), options, &text).calls, [("f".to_owned(), "{\"a\": 1}".to_owned())]);
 }
 
+/// In all dialects: nothing of a call while it may still be cut, and all of it with its last byte.
 #[test]
-fn arguments_come_as_they_are_written_if_that_is_asked() {
-    let options =
-        ParserOptions { arguments: ArgumentDelivery::AsTheyCome, ..options(ReasoningStart::Answer) };
-    let mut parser = hermes().parser(options.clone());
-    assert_eq!(parser.push("<tool_call>\n{\"name\": \"f\", \"argum"), []);
-    let deltas = parser.push("ents\": {\"a\": \"x");
-    assert!(
-        matches!(deltas.as_slice(), [
-            ChatDelta::ToolCallStart { index: 0, name, .. },
-            ChatDelta::ToolCallArguments { index: 0, text },
-        ] if name == "f" && text == "{\"a\": \"x"),
-        "{deltas:?}"
-    );
-    assert_eq!(parser.push("y\"}"), [ChatDelta::ToolCallArguments { index: 0, text: "y\"}".to_owned() }]);
-    assert_eq!(parser.push("}\n</tool_call>"), []);
-    assert_eq!(parser.finish(), []);
-    // The same calls as when they are given whole, in all dialects.
+fn a_call_comes_when_it_is_whole() {
     let texts = [
-        (hermes(), CALL),
+        (hermes(), "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}"),
         (llama(), "{\"name\": \"f\", \"parameters\": {\"a\": 1}}"),
         (mistral(), "[TOOL_CALLS]f[ARGS]{\"a\": 1}"),
-        (mistral(), "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}]"),
+        (mistral(), "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"a\": 1}}"),
     ];
     for (format, text) in texts {
-        let expected = Answer { calls: vec![("f".to_owned(), "{\"a\": 1}".to_owned())], ..Answer::default() };
-        assert_eq!(answer(&format, options.clone(), text), expected, "{text}");
+        let mut parser = format.parser(options(ReasoningStart::Answer));
+        let (cut, last) = text.split_at(text.len() - 1);
+        assert_eq!(parser.push(cut), [], "{text}");
+        let Answer { calls, .. } = gather(parser.push(last));
+        assert_eq!(calls, [("f".to_owned(), "{\"a\": 1}".to_owned())], "{text}");
+        assert_eq!((parser.finish(), parser.is_call_cut()), (vec![], false));
+        // An answer that is cut has its text, and no call.
+        let mut parser = format.parser(options(ReasoningStart::Answer));
+        parser.push(cut);
+        let Answer { content, calls, .. } = gather(parser.finish());
+        assert!(calls.is_empty() && content.contains("{\"a\": 1"), "{text}: {content}");
+        assert!(parser.is_call_cut());
     }
-    // An answer that is cut leaves them cut, and no text of them elsewhere.
-    let cut = answer(&hermes(), options.clone(), "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": ");
-    assert_eq!((cut.content.as_str(), cut.calls), ("", vec![("f".to_owned(), "{\"a\": ".to_owned())]));
-    // A function that was not offered is none here either.
-    let other = answer(&hermes(), options, "<tool_call>{\"name\": \"h\", \"arguments\": {}}</tool_call>");
-    assert_eq!((other.content.as_str(), other.calls.len()), ("{\"name\": \"h\", \"arguments\": {}}", 0));
 }
 
-/// Whoever asks for calls is told that they are whole, or that they are not, however they are given out.
+/// Whoever asks for calls is told that they are whole, or that they are not.
 #[test]
 fn a_call_that_is_not_whole_is_told() {
     let second = "<tool_call>{\"name\": \"g\", \"arguments\": {\"b";
     let surrogate = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"\\ud800\"}}</tool_call>";
     let cut = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}";
-    // Text, and whether it is cut where arguments are given out whole, and as they come.
-    for (text, whole, streamed) in [
-        (CALL.to_owned(), false, false),
-        ("words".to_owned(), false, false),
-        (format!("{CALL}\n{second}"), true, true),
-        (cut.to_owned(), true, true),
-        (surrogate.to_owned(), false, true),
+    for (text, expected) in [
+        (CALL.to_owned(), false),
+        ("words".to_owned(), false),
+        (format!("{CALL}\n{second}"), true),
+        (cut.to_owned(), true),
+        (surrogate.to_owned(), false),
     ] {
-        for (arguments, expected) in
-            [(ArgumentDelivery::Whole, whole), (ArgumentDelivery::AsTheyCome, streamed)]
-        {
-            let mut parser = hermes().parser(ParserOptions { arguments, ..options(ReasoningStart::Answer) });
-            parser.push(&text);
-            parser.finish();
-            assert_eq!(parser.is_call_cut(), expected, "{arguments:?}: {text}");
-        }
+        let mut parser = hermes().parser(options(ReasoningStart::Answer));
+        parser.push(&text);
+        parser.finish();
+        assert_eq!(parser.is_call_cut(), expected, "{text}");
     }
 }
 

@@ -3,17 +3,11 @@ mod json_object;
 mod splits;
 
 pub(super) use super::formats::{hermes, llama, mistral};
-use super::{ArgumentDelivery, ChatDelta, ChatParser, ParserOptions};
+use super::{ChatDelta, ChatParser, ParserOptions};
 use crate::text::format::{ChatFormat, ReasoningStart};
 
 pub(super) fn options(start: ReasoningStart) -> ParserOptions {
-    ParserOptions {
-        start,
-        tools: vec!["f".to_owned(), "g".to_owned()],
-        parallel: true,
-        arguments: ArgumentDelivery::Whole,
-        id_seed: 1,
-    }
+    ParserOptions { start, tools: vec!["f".to_owned(), "g".to_owned()], parallel: true, id_seed: 1 }
 }
 
 /// What an answer comes to in the end.

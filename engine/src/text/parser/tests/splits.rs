@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{Answer, gather, hermes, llama, mistral, options, run};
 use crate::text::{
     format::{ChatFormat, ReasoningStart},
-    parser::{ArgumentDelivery, ParserOptions},
+    parser::ParserOptions,
 };
 
 /// Parts of answers: sound ones, broken ones, and parts of parts. `#` becomes a number that occurs once.
@@ -72,9 +72,8 @@ fn any_options() -> impl Strategy<Value = ParserOptions> {
         ReasoningStart::Undecided,
         ReasoningStart::Reasoning,
     ]);
-    (start, any::<bool>(), any::<bool>()).prop_map(|(start, has_tools, whole)| ParserOptions {
+    (start, any::<bool>()).prop_map(|(start, has_tools)| ParserOptions {
         tools: if has_tools { vec!["f".to_owned(), "g".to_owned()] } else { Vec::new() },
-        arguments: if whole { ArgumentDelivery::Whole } else { ArgumentDelivery::AsTheyCome },
         ..options(start)
     })
 }
@@ -112,10 +111,9 @@ proptest! {
         }
     }
 
-    /// Calls given whole have arguments that parse, whatever the text.
+    /// Calls have arguments that parse, whatever the text.
     #[test]
     fn arguments_are_objects((text, _) in text(), format in format(), options in any_options()) {
-        let options = ParserOptions { arguments: ArgumentDelivery::Whole, ..options };
         for (name, arguments) in gather(run(format.parser(options), [text.as_str()])).calls {
             prop_assert!(!name.is_empty());
             prop_assert!(matches!(serde_json::from_str(&arguments), Ok(serde_json::Value::Object(_))), "{}", arguments);
