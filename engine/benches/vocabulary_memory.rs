@@ -11,7 +11,7 @@
 use std::{env, error::Error, fs, path::Path, process::Command};
 
 use serde_json::{Map, Value, json};
-use sparkherd_engine::{GrammarSource, Text, grammar::GrammarCompiler};
+use sparkherd_engine::{ClientKey, GrammarSource, Text, grammar::GrammarCompiler};
 use sparkherd_footprint::GrammarRoom;
 
 const VOCABULARIES: [u32; 2] = [32_000, 128_000];
@@ -72,8 +72,10 @@ fn resident_bytes_with(directory: &Path, with_grammar: bool) -> Result<u64> {
     let compiler = with_grammar
         .then(|| GrammarCompiler::new(&text, vocab_size(&text), GrammarRoom::new(1, 0)))
         .transpose()?;
-    let grammar =
-        compiler.as_ref().map(|compiler| compiler.compile(&GrammarSource::JsonObject)).transpose()?;
+    let grammar = compiler
+        .as_ref()
+        .map(|compiler| compiler.compile(&GrammarSource::JsonObject, ClientKey::default()))
+        .transpose()?;
     let resident = resident_bytes();
     drop((grammar, compiler, text));
     resident

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     grammar::{Grammar, GrammarCompiler, GrammarError, GrammarSource, MaskThreads},
     limits::{CacheSize, EngineLimits},
-    request::{Caller, SubmitError},
+    request::{Caller, ClientKey, SubmitError},
     reservation::{Message, Reservation},
     shared::Shared,
     stats::EngineStats,
@@ -127,9 +127,13 @@ impl EngineHandle {
         Ok(Reservation { place, accepted: self.shared.now(), caller: *caller, inbox: self.inbox.clone() })
     }
 
-    /// Compiles a grammar for [`crate::GenerationRequest::grammar`]. Blocks its caller for seconds at worst, and nobody else.
-    pub fn compile_grammar(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
-        self.grammars.compile(source)
+    /// Compiles a grammar for [`crate::GenerationRequest::grammar`] of a request of `account`'s. Blocks its caller for seconds at worst, and nobody else.
+    pub fn compile_grammar(
+        &self,
+        source: &GrammarSource,
+        account: ClientKey,
+    ) -> Result<Grammar, GrammarError> {
+        self.grammars.compile(source, account)
     }
 
     pub fn cache_size(&self) -> CacheSize {

@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    CacheSize, Caller, EmbeddingRequest, EngineStats, Generation, GenerationRequest, Grammar, GrammarError,
-    GrammarSource, ModelInfo, PendingEmbedding, SubmitError,
+    CacheSize, Caller, ClientKey, EmbeddingRequest, EngineStats, Generation, GenerationRequest, Grammar,
+    GrammarError, GrammarSource, ModelInfo, PendingEmbedding, SubmitError,
 };
 use thiserror::Error;
 
@@ -56,7 +56,7 @@ pub trait ChatEngine: Debug + Send + Sync + 'static {
     fn token_bytes(&self, token: u32) -> Vec<u8>;
 
     /// Compiles what an answer must be. Takes seconds at worst: call it where blocking is allowed.
-    fn compile_grammar(&self, source: &GrammarSource) -> Result<Grammar, GrammarError>;
+    fn compile_grammar(&self, source: &GrammarSource, account: ClientKey) -> Result<Grammar, GrammarError>;
 
     /// Counts a place for one request, before anything is spent on it.
     fn reserve(&self, caller: &Caller) -> Result<Box<dyn Place>, SubmitError>;

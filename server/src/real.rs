@@ -4,9 +4,9 @@ use std::thread::JoinHandle;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt};
 use sparkherd_engine::{
-    CacheSize, Caller, EmbeddingRequest, EngineHandle, EngineStats, Generation, GenerationRequest, Grammar,
-    GrammarError, GrammarSource, ModelInfo, PendingEmbedding, Reservation, SpecialTokenText, SubmitError,
-    TemplateError, TextError,
+    CacheSize, Caller, ClientKey, EmbeddingRequest, EngineHandle, EngineStats, Generation, GenerationRequest,
+    Grammar, GrammarError, GrammarSource, ModelInfo, PendingEmbedding, Reservation, SpecialTokenText,
+    SubmitError, TemplateError, TextError,
 };
 
 use crate::engine::{ChatEngine, EncodedChat, Place, PromptError};
@@ -59,8 +59,8 @@ impl ChatEngine for RealEngine {
         self.handle.text().token_bytes(token).unwrap_or_default()
     }
 
-    fn compile_grammar(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
-        self.handle.compile_grammar(source)
+    fn compile_grammar(&self, source: &GrammarSource, account: ClientKey) -> Result<Grammar, GrammarError> {
+        self.handle.compile_grammar(source, account)
     }
 
     fn reserve(&self, caller: &Caller) -> Result<Box<dyn Place>, SubmitError> {

@@ -25,7 +25,7 @@ use super::{
     source::SourceDigest,
     vocabulary::token_environment,
 };
-use crate::{heap::return_freed_pages, text::Text};
+use crate::{heap::return_freed_pages, request::ClientKey, text::Text};
 
 /// Grammars compiled at once: one of a hostile client leaves room for another.
 const COMPILES_MAX: usize = 2;
@@ -116,13 +116,13 @@ impl GrammarCompiler {
     }
 
     /// Compiles a grammar on a thread of its own, and waits for it; one that is in use is not compiled again. Blocks for
-    /// seconds at worst.
-    pub fn compile(&self, source: &GrammarSource) -> Result<Grammar, GrammarError> {
+    /// seconds at worst. What it takes counts as the account's.
+    pub fn compile(&self, source: &GrammarSource, account: ClientKey) -> Result<Grammar, GrammarError> {
         let digest = source.digest();
         if let Some(rules) = self.known(&digest) {
             return Ok(Grammar { rules, answers: Arc::clone(&self.answers) });
         }
-        let rules = Arc::new(self.compile_anew(source)?);
+        let rules = Arc::new(self.compile_anew(source, account)?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, rules| rules.strong_count() > 0);
         known.insert(digest, Arc::downgrade(&rules));
@@ -130,8 +130,8 @@ impl GrammarCompiler {
     }
 
     /// Tells what is too large for ever from what has to wait for others.
-    fn claim(&self, lease: &Lease, bytes: u64) -> Result<(), GrammarError> {
-        match lease.claim(bytes) {
+    fn claim(&self, lease: &Lease, account: ClientKey, bytes: u64) -> Result<(), GrammarError> {
+        match lease.claim(account, bytes) {
             true => Ok(()),
             false if self.rules.could_hold(bytes) => Err(GrammarError::NoRoom),
             false => Err(GrammarError::Refused(TOO_MUCH_MEMORY.to_owned())),
@@ -147,11 +147,11 @@ impl GrammarCompiler {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest)?.upgrade()
     }
 
-    fn compile_anew(&self, source: &GrammarSource) -> Result<Rules, GrammarError> {
+    fn compile_anew(&self, source: &GrammarSource, account: ClientKey) -> Result<Rules, GrammarError> {
         let grammar = source.parse()?;
         let lease = SharedBytes::lease(&self.rules);
         let rules_bytes = (source.bytes() as u64 * RULES_BYTES_PER_SOURCE_BYTE).min(RULES_BYTES_MAX);
-        self.claim(&lease, rules_bytes)?;
+        self.claim(&lease, account, rules_bytes)?;
         let timed_out = GrammarError::TimedOut { limit: COMPILE_LIMIT };
         let slot = Slots::take(&self.slots, COMPILE_LIMIT).ok_or_else(|| timed_out.clone())?;
         let (answer, compiled) = sync_channel(1);
@@ -171,7 +171,7 @@ impl GrammarCompiler {
             RecvTimeoutError::Disconnected => Err(GrammarError::Refused("its compiler panicked".to_owned())),
         });
         let parser = compiled?;
-        self.claim(&lease, rules_bytes + lexer_bytes(&parser))?;
+        self.claim(&lease, account, rules_bytes + lexer_bytes(&parser))?;
         let has_end = self.factory.tok_env().eos_token() != INVALID_TOKEN;
         Ok(Rules { parser, has_end, _lease: lease })
     }

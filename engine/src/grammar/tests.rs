@@ -9,7 +9,7 @@ use sparkherd_footprint::GrammarRoom;
 
 use super::{Constraint, Grammar, GrammarCompiler, GrammarSource, MaskThreads, NextTokens};
 use crate::{
-    request::{Ends, Sampling},
+    request::{ClientKey, Ends, Sampling},
     sample::{RequestSampler, Sampler, uniform},
     text::{Detokenizer, SpecialTokenText, Text},
 };
@@ -49,7 +49,9 @@ impl Bench {
     }
 
     fn compile(&self, source: &GrammarSource) -> Grammar {
-        self.compiler.compile(source).unwrap_or_else(|error| panic!("{source:?}: {error}"))
+        self.compiler
+            .compile(source, ClientKey::default())
+            .unwrap_or_else(|error| panic!("{source:?}: {error}"))
     }
 
     /// What a model of noise answers that likes to close what it opened: else its strings are hundreds of tokens long.

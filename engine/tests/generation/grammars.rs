@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sparkherd_engine::{
-    Ends, FinishReason, GenerationRequest, Grammar, GrammarError, GrammarSource, Sampling,
+    ClientKey, Ends, FinishReason, GenerationRequest, Grammar, GrammarError, GrammarSource, Sampling,
 };
 
 use crate::{
@@ -42,7 +42,7 @@ fn reason(answer: &Answer) -> FinishReason {
 fn answers_of_a_schema_are_valid_and_end_by_themselves() {
     for eos in [true, false] {
         let engine = engine(eos);
-        let grammar = engine.handle.compile_grammar(&schema()).unwrap();
+        let grammar = engine.handle.compile_grammar(&schema(), ClientKey::default()).unwrap();
         for seed in 0..20 {
             let answer = ask(&engine, following(&grammar, seed, 100));
             assert_eq!(reason(&answer), FinishReason::Stop, "{answer:?}");
@@ -57,7 +57,7 @@ fn answers_of_a_schema_are_valid_and_end_by_themselves() {
 #[test]
 fn an_answer_that_is_cut_says_so_and_a_grammar_outlasts_what_would_go_on() {
     let engine = engine(true);
-    let grammar = engine.handle.compile_grammar(&schema()).unwrap();
+    let grammar = engine.handle.compile_grammar(&schema(), ClientKey::default()).unwrap();
     let cut = ask(&engine, following(&grammar, 1, 5));
     assert_eq!(reason(&cut), FinishReason::Length);
     assert!(serde_json::from_str::<Value>(&cut.text).is_err() && cut.text.starts_with('{'));
@@ -74,8 +74,8 @@ fn answers_are_the_same_alone_and_among_others() {
     let together = engine(true);
     let choice = GrammarSource::Choice(vec!["yes".to_owned(), "no".to_owned()]);
     let requests = |engine: &Running| -> Vec<GenerationRequest> {
-        let of_schema = engine.handle.compile_grammar(&schema()).unwrap();
-        let of_choice = engine.handle.compile_grammar(&choice).unwrap();
+        let of_schema = engine.handle.compile_grammar(&schema(), ClientKey::default()).unwrap();
+        let of_choice = engine.handle.compile_grammar(&choice, ClientKey::default()).unwrap();
         (0..12)
             .map(|seed| match seed % 3 {
                 0 => following(&of_schema, seed, 60),
@@ -97,14 +97,14 @@ fn answers_are_the_same_alone_and_among_others() {
 fn grammars_are_compiled_beside_the_worker() {
     let (engine, open) = Running::start_gated(Fake::new(64, 4, 64), 256, 8);
     let stream = submit(&engine.handle, request("stream", 20)).unwrap();
-    assert!(engine.handle.compile_grammar(&schema()).is_ok());
+    assert!(engine.handle.compile_grammar(&schema(), ClientKey::default()).is_ok());
     let hostile = [
         GrammarSource::Regex("(".to_owned()),
         GrammarSource::JsonSchema("[".repeat(100_000)),
         GrammarSource::Lark("start: start".to_owned()),
     ];
     for source in hostile {
-        let refused = engine.handle.compile_grammar(&source).unwrap_err();
+        let refused = engine.handle.compile_grammar(&source, ClientKey::default()).unwrap_err();
         assert!(matches!(refused, GrammarError::Refused(_) | GrammarError::NotJson(_)), "{refused}");
     }
     assert_eq!(engine.handle.stats().steps, 0, "no step was needed");

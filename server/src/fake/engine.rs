@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    CacheSize, Caller, Embedding, EmbeddingRequest, Ends, EngineStats, FinishReason, Generation,
+    CacheSize, Caller, ClientKey, Embedding, EmbeddingRequest, Ends, EngineStats, FinishReason, Generation,
     GenerationEvent, GenerationRequest, Grammar, GrammarError, GrammarSource, LogprobOptions, ModelInfo,
     PendingEmbedding, Piece, SampledToken, Start, SubmitError, TokenLogprob, Usage,
 };
@@ -195,7 +195,7 @@ impl ChatEngine for FakeEngine {
     }
 
     /// Nothing here could keep to one.
-    fn compile_grammar(&self, _: &GrammarSource) -> Result<Grammar, GrammarError> {
+    fn compile_grammar(&self, _: &GrammarSource, _: ClientKey) -> Result<Grammar, GrammarError> {
         Err(GrammarError::Refused("a fake engine says what its script says".to_owned()))
     }
 

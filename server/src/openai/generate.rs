@@ -54,7 +54,7 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     check_prompts::<E>(&prepared, parameters.choices, &info)?;
     // All prompts of a request have the same form.
     let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
-    let (grammar, places) = compile(&visit.service, structure, places).await?;
+    let (grammar, places) = compile(&visit.service, structure, caller.account, places).await?;
     let Told { probabilities, max_tokens } = telling(&prepared, &parameters, logprobs, &info).told()?;
     let told = take_told(&visit.service, caller.account, probabilities).await?;
     let Visit { service, active, arrived, .. } = visit;

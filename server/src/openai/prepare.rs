@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sparkherd_engine::text::{ParserOptions, ReasoningStart, ToolChoice};
-use sparkherd_engine::{Grammar, GrammarError, GrammarSource, SpecialTokenText};
+use sparkherd_engine::{ClientKey, Grammar, GrammarError, GrammarSource, SpecialTokenText};
 
 use super::ApiError;
 use super::ask::{Endpoint, Prompt, Start, TextPrompt};
@@ -142,11 +142,12 @@ const GRAMMARS_RETRY: Duration = Duration::from_secs(2);
 pub(super) async fn compile<H: Send + 'static>(
     service: &Arc<Service>,
     structure: Option<Structure>,
+    account: ClientKey,
     held: H,
 ) -> Result<(Option<Grammar>, H), ApiError> {
     let Some(Structure { param, source }) = structure else { return Ok((None, held)) };
     let engine = Arc::clone(service.engine_arc());
-    let compiled = service.compiling(held, move || engine.compile_grammar(&source)).await;
+    let compiled = service.compiling(held, move || engine.compile_grammar(&source, account)).await;
     let (compiled, held) = compiled.ok_or(ApiError::EngineFailed)?;
     match compiled {
         Ok(grammar) => Ok((Some(grammar), held)),

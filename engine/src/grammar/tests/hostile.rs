@@ -1,7 +1,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Constraint, GrammarSource, bench};
-use crate::{grammar::GrammarError, sample::uniform};
+use crate::{grammar::GrammarError, request::ClientKey, sample::uniform};
 
 /// A value of arrays in arrays.
 fn nested(levels: usize) -> Value {
@@ -27,7 +27,7 @@ fn chain(length: usize) -> Value {
 #[test]
 fn what_is_too_large_or_too_deep_is_refused_before_it_is_read() {
     let bench = bench();
-    let refused = |source: GrammarSource| bench.compiler.compile(&source).unwrap_err();
+    let refused = |source: GrammarSource| bench.compiler.compile(&source, ClientKey::default()).unwrap_err();
     let large = "a".repeat((256 << 10) + 1);
     for source in [
         GrammarSource::Regex(large.clone()),
@@ -87,7 +87,7 @@ fn many_expressions_that_hold_together_are_refused_before_they_are_compiled() {
         GrammarSource::Lark(format!("start: A Q\nQ: /\"/ \"/\" // \"\nA: {}", expressions.join(" & "))),
         GrammarSource::Lark(format!("start: A Q\nQ: <a\"b> # /\nA: {}", expressions.join(" & "))),
     ] {
-        let refused = bench.compiler.compile(&source).unwrap_err();
+        let refused = bench.compiler.compile(&source, ClientKey::default()).unwrap_err();
         assert!(matches!(refused, GrammarError::Intersections { count_max: 16, .. }), "{refused}");
     }
     let words: Vec<String> = (0..40).map(|index| format!("\"{index} & &\" /a&{index}/ // &\n")).collect();
@@ -121,7 +121,7 @@ fn what_cannot_be_kept_to_or_takes_too_much_is_refused_with_a_sentence() {
         GrammarSource::Lark("start: <|no_such_token|>".to_owned()),
     ];
     for source in hostile {
-        match bench.compiler.compile(&source) {
+        match bench.compiler.compile(&source, ClientKey::default()) {
             Err(GrammarError::Refused(reason)) => {
                 assert!(!reason.is_empty() && reason.chars().count() <= 400, "{source:?}: {reason}");
                 assert!(!reason.contains("<state>"), "{source:?}: {reason}");
@@ -154,7 +154,7 @@ fn long_chains_and_large_lists_end() {
         GrammarSource::Regex("(a|b|ab)*".repeat(2000)),
         GrammarSource::Lark(format!("start: a0\n{}a4000: \"x\"", rules.concat())),
     ] {
-        match bench.compiler.compile(&source) {
+        match bench.compiler.compile(&source, ClientKey::default()) {
             Ok(_) | Err(GrammarError::Refused(_)) => {}
             Err(other) => panic!("{other}"),
         }
