@@ -81,7 +81,7 @@ impl ClientHasher {
 
 impl Peer {
     /// Whom a request comes from. Only this machine's own word is taken for another address: whoever runs programs here can ask
-    /// under any of them, and nobody from outside.
+    /// under any of them, and so can the clients of a proxy that runs here, passes their headers on and asks without a key.
     pub(crate) fn behind(connection: Self, headers: &HeaderMap) -> Self {
         let Self(address) = connection;
         let named = headers.get(PEER_HEADER).filter(|_| address.to_canonical().is_loopback());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use sparkherd_engine::ClientKey;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use crate::access::Audience;
 use crate::body::BodyBudget;
@@ -23,9 +24,12 @@ use crate::unread::UnreadAnswers;
 /// Prompts tokenised at once: it takes some 350 bytes a token while it lasts, for which the footprint's runtime part has room
 /// once, and megabytes a second, which is fast beside generating.
 const TOKENISING_MAX: usize = 1;
-/// Grammars compiled at once, as many as the engine compiles: one may take seconds, and the others wait without a thread each,
-/// so that there is always one for tokenising.
+/// Grammars compiled at once, as many as the engine compiles, and one of an account: one may take seconds, and the others wait
+/// without a thread each, so that there is always one for tokenising.
 const COMPILING_MAX: usize = 2;
+
+/// How long a request waits for room that others have: as long as engines let one wait for its turn, unless told otherwise.
+const ROOM_LIMIT: Duration = Duration::from_mins(5);
 
 /// What a [`Service`] is told at start.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ pub struct Service {
     passes: Tally,
     unread: UnreadAnswers,
     tokenising: Arc<Semaphore>,
-    compiling: Arc<Semaphore>,
+    compiling: Room,
     /// For each probability that is told.
     probabilities: Room,
     /// For each byte of vectors that are being written.
@@ -90,7 +94,7 @@ impl Service {
             tokenising: Arc::new(Semaphore::new(TOKENISING_MAX)),
             probabilities: room_of(TOLD_MAX),
             vectors: room_of(VECTOR_BYTES_MAX),
-            compiling: Arc::new(Semaphore::new(COMPILING_MAX)),
+            compiling: Room::new(COMPILING_MAX, 1),
             seed,
             id_base: format!("{:016x}", digest_u64(incarnation.as_bytes())),
             requests: AtomicU64::new(0),
@@ -188,7 +192,7 @@ impl Service {
         u32::try_from(seconds).unwrap_or(u32::MAX)
     }
 
-    /// Waits for so much room, or until requests under way are to be ended.
+    /// Waits for so much room, for a while, or until requests under way are to be ended.
     pub(crate) async fn take(
         &self,
         room: &Room,
@@ -199,7 +203,10 @@ impl Service {
         tokio::select! {
             biased;
             () = self.lifecycle.aborting() => Err(ApiError::Draining),
-            share = room.take(account, count) => share.map_err(|_| ApiError::EngineFailed),
+            share = timeout(ROOM_LIMIT, room.take(account, count)) => match share {
+                Ok(share) => share.map_err(|_| ApiError::EngineFailed),
+                Err(_) => Err(ApiError::QueueTimeout { seconds: ROOM_LIMIT.as_secs() }),
+            },
         }
     }
 
@@ -210,16 +217,19 @@ impl Service {
         held: H,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<(T, H)> {
-        run_blocking(&self.tokenising, held, work).await
+        let permit = Arc::clone(&self.tokenising).acquire_owned().await.ok()?;
+        run_blocking(permit, held, work).await
     }
 
-    /// The same for grammars, so that a slow one delays no prompt.
+    /// The same for grammars, so that a slow one delays no prompt, and those of one account no other's.
     pub(crate) async fn compiling<T: Send + 'static, H: Send + 'static>(
         &self,
+        account: ClientKey,
         held: H,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<(T, H)> {
-        run_blocking(&self.compiling, held, work).await
+    ) -> Result<(T, H), ApiError> {
+        let share = self.take(&self.compiling, account, 1).await?;
+        run_blocking(share, held, work).await.ok_or(ApiError::EngineFailed)
     }
 }
 
@@ -232,11 +242,10 @@ fn room_of(request_max: u32) -> Room {
 /// The permit and what is held go with the work, which goes on when whoever waits for it is gone: clients that ask and leave
 /// cannot pile work up, and what their requests count as is given back when their work has ended.
 async fn run_blocking<T: Send + 'static, H: Send + 'static>(
-    permits: &Arc<Semaphore>,
+    permit: impl Send + 'static,
     held: H,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<(T, H)> {
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     let work = move || {
         let _permit = permit;
         (work(), held)
@@ -253,24 +262,29 @@ mod tests {
     use std::sync::{Arc, mpsc};
 
     use futures::poll;
-    use tokio::sync::Semaphore;
+    use sparkherd_engine::ClientKey;
 
     use super::run_blocking;
+    use crate::room::Room;
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_any_more_keeps_its_permit_and_what_it_holds_to_its_end() {
-        let permits = Arc::new(Semaphore::new(1));
+        let room = Room::new(2, 1);
+        let (mine, yours) = (ClientKey(1), ClientKey(2));
         let (end, until) = mpsc::channel::<()>();
         let held = Arc::new(());
         let kept = Arc::downgrade(&held);
-        let mut asked = Box::pin(run_blocking(&permits, held, move || until.recv()));
+        let share = room.take(mine, 1).await.unwrap();
+        let mut asked = Box::pin(run_blocking(share, held, move || until.recv()));
         assert!(poll!(&mut asked).is_pending(), "begun");
         drop(asked);
-        assert_eq!((permits.available_permits(), kept.strong_count()), (0, 1));
-        let mut next = Box::pin(run_blocking(&permits, "held", || 7));
+        assert_eq!((room.free(), kept.strong_count()), (1, 1));
+        let mut next = Box::pin(room.take(mine, 1));
         assert!(poll!(&mut next).is_pending(), "not begun");
+        assert!(poll!(Box::pin(room.take(yours, 1))).is_ready(), "another account's");
         end.send(()).unwrap();
-        assert_eq!(next.await, Some((7, "held")));
+        let share = next.await.unwrap();
         assert_eq!(kept.strong_count(), 0);
+        assert_eq!(run_blocking(share, "held", || 7).await, Some((7, "held")));
     }
 }

@@ -46,24 +46,15 @@ impl Tally {
     }
 }
 
-impl Tallied {
-    /// Gives so much of it back.
-    pub(crate) fn remove(&mut self, count: usize) {
-        let count = count.min(self.count);
-        self.count -= count;
+impl Drop for Tallied {
+    fn drop(&mut self) {
         let mut counts = self.tally.counts();
         if let Some(all) = counts.get_mut(&self.account) {
-            *all -= count;
+            *all -= self.count;
             if *all == 0 {
                 counts.remove(&self.account);
             }
         }
-    }
-}
-
-impl Drop for Tallied {
-    fn drop(&mut self) {
-        self.remove(self.count);
     }
 }
 
@@ -84,14 +75,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_piece_by_piece_is_given_back_once() {
+    fn counts_of_one_account_add_up() {
         let tally = Tally::default();
-        let (mut first, second) = (tally.add(ClientKey(1), 100), tally.add(ClientKey(1), 10));
-        first.remove(40);
-        assert_eq!((tally.of(ClientKey(1)), tally.of(ClientKey(2))), (70, 0));
-        first.remove(400);
+        let (first, second) = (tally.add(ClientKey(1), 100), tally.add(ClientKey(1), 10));
+        assert_eq!((tally.of(ClientKey(1)), tally.of(ClientKey(2))), (110, 0));
+        drop(first);
         assert_eq!(tally.of(ClientKey(1)), 10);
-        drop((first, second));
+        drop(second);
         assert!(tally.counts().is_empty());
     }
 }

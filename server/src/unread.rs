@@ -23,9 +23,9 @@ pub(crate) struct UnreadAnswers {
     bytes: Tally,
 }
 
-/// The rest of an answer.
+/// The rest of an answer. All of it counts until the last piece is read: pieces share its memory.
 struct Unread {
-    tallied: Tallied,
+    _tallied: Tallied,
     left: Bytes,
 }
 
@@ -35,12 +35,13 @@ impl UnreadAnswers {
     }
 
     /// Hands a JSON document to its client.
-    pub(crate) fn respond(&self, account: ClientKey, json: Vec<u8>) -> Response {
+    pub(crate) fn respond(&self, account: ClientKey, mut json: Vec<u8>) -> Response {
+        json.shrink_to_fit();
         let length = HeaderValue::from(json.len());
         let mut response = if json.len() <= PIECE_BYTES {
             Response::new(Bytes::from(json).into())
         } else {
-            let unread = Unread { tallied: self.bytes.add(account, json.len()), left: json.into() };
+            let unread = Unread { _tallied: self.bytes.add(account, json.len()), left: json.into() };
             warp::reply::stream(unread).into_response()
         };
         let headers = response.headers_mut();
@@ -59,7 +60,6 @@ impl Stream for Unread {
             return Poll::Ready(None);
         }
         let piece = self.left.split_to(piece);
-        self.tallied.remove(piece.len());
         Poll::Ready(Some(Ok(piece)))
     }
 }
@@ -74,16 +74,17 @@ mod tests {
     async fn an_answer_counts_until_it_is_read_or_given_up() {
         let (answers, account) = (UnreadAnswers::default(), ClientKey(1));
         let unread =
-            |bytes| Unread { tallied: answers.bytes.add(account, bytes), left: vec![7; bytes].into() };
+            |bytes| Unread { _tallied: answers.bytes.add(account, bytes), left: vec![7; bytes].into() };
         let (mut first, second) = (unread(PIECE_BYTES + 1), unread(PIECE_BYTES));
         assert_eq!(answers.bytes_of(account), 2 * PIECE_BYTES + 1);
         assert_eq!(answers.bytes_of(ClientKey(2)), 0);
         assert_eq!(first.next().await.map(|piece| piece.unwrap().len()), Some(PIECE_BYTES));
-        assert_eq!(answers.bytes_of(account), PIECE_BYTES + 1);
+        assert_eq!(answers.bytes_of(account), 2 * PIECE_BYTES + 1, "the memory is still there");
         drop(second);
-        assert_eq!(answers.bytes_of(account), 1);
+        assert_eq!(answers.bytes_of(account), PIECE_BYTES + 1);
         assert_eq!(first.next().await.map(|piece| piece.unwrap().len()), Some(1));
         assert_eq!(first.next().await, None);
+        drop(first);
         assert_eq!(answers.bytes_of(account), 0);
     }
 }

@@ -8,11 +8,12 @@ use crate::request::ClientKey;
 /// One that takes at most this part of all is small: in usual settings half a megabyte, where the rules of 20 tools take 0.8.
 const SMALL_SHARE: u64 = 16;
 
-/// What all large ones may take together, in quarters of all: the rest is for small ones.
-const LARGE_QUARTERS: u64 = 3;
+/// What the large ones of an account may take with all it has, in eighths of all. The largest rules that are compiled, 4 MiB and
+/// an automaton for their words, fit this part of the smallest room, which is 8 MiB.
+const LARGE_EIGHTHS: u64 = 5;
 
-/// What the large ones of one account may take of them: another account finds room for one of its own.
-const ACCOUNT_QUARTERS: u64 = 2;
+/// What an account may take in all: its small ones find room beside its large ones, and others beside both.
+const ACCOUNT_EIGHTHS: u64 = 6;
 
 /// Bytes that several may take, and no more together.
 #[derive(Debug)]
@@ -66,17 +67,15 @@ impl SharedBytes {
         self.leases().taken.len()
     }
 
-    /// Whether so many bytes would fit if nobody else took any.
-    pub(super) fn could_hold(&self, bytes: u64) -> bool {
-        bytes <= if self.is_large(bytes) { self.quarters(ACCOUNT_QUARTERS) } else { self.bytes_max }
+    /// Whether so many bytes would fit if nobody took any.
+    pub(super) const fn could_hold(&self, bytes: u64) -> bool {
+        bytes <= self.part_of_account(bytes)
     }
 
-    const fn is_large(&self, bytes: u64) -> bool {
-        bytes > self.bytes_max / SMALL_SHARE
-    }
-
-    const fn quarters(&self, count: u64) -> u64 {
-        self.bytes_max / 4 * count
+    /// What an account may have after it has taken so many bytes at once.
+    const fn part_of_account(&self, bytes: u64) -> u64 {
+        let is_large = bytes > self.bytes_max / SMALL_SHARE;
+        self.bytes_max / 8 * if is_large { LARGE_EIGHTHS } else { ACCOUNT_EIGHTHS }
     }
 
     /// Numbers are whole between any two calls, so a poisoned lock says nothing about them.
@@ -86,24 +85,15 @@ impl SharedBytes {
 }
 
 impl Lease {
-    /// Takes so many bytes for an account if there is room for them. Large ones leave some to small ones, and those of one
-    /// account to others', so that nobody can keep everybody else out.
+    /// Takes so many bytes for an account if there is room for them in its part, and in all.
     pub(super) fn claim(&self, account: ClientKey, bytes: u64) -> bool {
         let mut leases = self.shared.leases();
-        let (mut others, mut own) = (0_u64, 0_u64);
-        for (id, taken) in &leases.taken {
-            let Taken { bytes, account: of } = *taken;
-            let counts = *id != self.id;
-            others = others.saturating_add(if counts { bytes } else { 0 });
-            own = own.saturating_add(if counts && of == Some(account) { bytes } else { 0 });
+        let (mut all, mut own) = (bytes, bytes);
+        for (_, taken) in leases.taken.iter().filter(|(id, _)| **id != self.id) {
+            all = all.saturating_add(taken.bytes);
+            own = own.saturating_add(if taken.account == Some(account) { taken.bytes } else { 0 });
         }
-        let shared = &self.shared;
-        let (all, own) = (others.saturating_add(bytes), own.saturating_add(bytes));
-        let fits = if shared.is_large(bytes) {
-            all <= shared.quarters(LARGE_QUARTERS) && own <= shared.quarters(ACCOUNT_QUARTERS)
-        } else {
-            all <= shared.bytes_max
-        };
+        let fits = all <= self.shared.bytes_max && own <= self.shared.part_of_account(bytes);
         if fits {
             leases.taken.insert(self.id, Taken { bytes, account: Some(account) });
         }
@@ -141,23 +131,30 @@ mod tests {
 
     #[test]
     fn what_is_claimed_is_there_or_refused_and_comes_back() {
-        let shared = SharedBytes::new(100);
+        let shared = SharedBytes::new(80);
+        assert!(shared.could_hold(50) && !shared.could_hold(51));
         let (one, two) = (SharedBytes::lease(&shared), SharedBytes::lease(&shared));
-        assert!(one.claim(MINE, 50) && !two.claim(YOURS, 26) && two.claim(YOURS, 25));
-        assert!(one.claim(MINE, 30) && two.claim(YOURS, 45) && !two.claim(YOURS, 46));
+        assert!(one.claim(MINE, 50) && !two.claim(YOURS, 31) && two.claim(YOURS, 30));
+        assert!(one.claim(MINE, 30) && two.claim(YOURS, 50) && !two.claim(YOURS, 51));
         drop(two);
         assert!(one.claim(MINE, 50) && !one.claim(MINE, 51));
     }
 
     #[test]
-    fn large_ones_leave_room_for_small_ones_and_for_those_of_others() {
+    fn an_account_leaves_room_for_its_small_ones_and_for_others() {
         let shared = SharedBytes::new(160);
-        assert!(shared.could_hold(80) && !shared.could_hold(81));
-        let leases: Vec<Lease> = (0..5).map(|_| SharedBytes::lease(&shared)).collect();
-        let claim = |lease: usize, account, bytes| leases[lease].claim(account, bytes);
-        assert!(claim(0, MINE, 50) && !claim(1, MINE, 31) && claim(1, MINE, 30));
-        assert!(claim(2, YOURS, 40) && !claim(3, YOURS, 11));
-        assert!(claim(3, MINE, 10) && claim(4, YOURS, 10), "small ones");
+        let lease = || SharedBytes::lease(&shared);
+        let large = lease();
+        assert!(large.claim(MINE, 100) && !lease().claim(MINE, 11));
+        let small: Vec<Lease> = (0..2).map(|_| lease()).collect();
+        assert!(small.iter().all(|lease| lease.claim(MINE, 10)) && !lease().claim(MINE, 1));
+        assert!(lease().claim(YOURS, 40));
+        // Small ones alone keep nobody out either.
+        drop((large, small));
+        let small: Vec<Lease> =
+            std::iter::from_fn(|| Some(lease()).filter(|lease| lease.claim(MINE, 10))).collect();
+        assert_eq!(small.len(), 12);
+        assert!(lease().claim(YOURS, 40));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use futures::{Stream, StreamExt};
 use sparkherd_engine::ClientKey;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use warp::http::HeaderMap;
 use warp::http::header::CONTENT_LENGTH;
 
@@ -27,7 +27,7 @@ pub(crate) use room::{BodyBudget, BodyKind, BodyShare};
 
 use room::BODY_BYTES_MAX;
 
-/// The largest body over a link of 3 Mbit/s, waiting for room included.
+/// The largest body over a link of 3 Mbit/s; as long may it wait for room.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// After which a body that found no room may try again: others are read meanwhile, and what is read takes no room for long.
 const FULL_RETRY_SECONDS: u32 = 2;
@@ -91,11 +91,14 @@ pub(crate) async fn read_body(
             return Err(budget.too_large(kind, discard(body, body_bytes).await));
         }
         let came = Instant::now();
-        // The client has done its part: that there is no room is not for it to mend.
-        let full = |_| ApiError::BodiesFull { retry_after_seconds: FULL_RETRY_SECONDS };
-        let room = timeout_at(progress.end, share.grow(body_bytes, budget)).await.map_err(full)?;
-        room.map_err(closed)?;
+        let room = timeout_at(progress.waiting_end, share.grow(body_bytes, account, budget)).await;
         progress.note(body_bytes, came, Instant::now());
+        let Ok(room) = room else {
+            drop((bytes, chunk, share));
+            let _ = timeout_at(progress.end, discard(body, body_bytes)).await;
+            return Err(ApiError::BodiesFull { retry_after_seconds: FULL_RETRY_SECONDS });
+        };
+        room.map_err(closed)?;
         bytes.put(chunk);
     }
     Ok(Body { bytes, share })
@@ -110,13 +113,15 @@ struct Progress {
     deadline: Instant,
     /// Of the whole body.
     end: Instant,
+    /// Of all waiting for room.
+    waiting_end: Instant,
 }
 
 impl Progress {
     fn new(budget: &BodyBudget, now: Instant) -> Self {
         let BodyBudget { read_timeout, stall_timeout, .. } = *budget;
         let (deadline, end) = (now + stall_timeout, now + read_timeout);
-        Self { read_timeout, stall_timeout, body_bytes: 0, deadline, end }
+        Self { read_timeout, stall_timeout, body_bytes: 0, deadline, end, waiting_end: end }
     }
 
     async fn next<T>(&self, body: &mut (impl Stream<Item = T> + Unpin)) -> Result<Option<T>, ApiError> {
@@ -133,11 +138,20 @@ impl Progress {
     /// Waiting for room, from when the last bytes had come until `now`, is no fault of the client's.
     fn note(&mut self, body_bytes: usize, came: Instant, now: Instant) {
         self.deadline += now - came;
+        self.end += now - came;
         if body_bytes - self.body_bytes >= PROGRESS_BYTES {
             self.body_bytes = body_bytes;
             self.deadline = now + self.stall_timeout;
         }
     }
+}
+
+/// Reads and forgets a body that is not wanted, within bounds: a client that still writes when the connection is closed may not
+/// find out why.
+pub(crate) async fn discard_body(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send) {
+    let body = pin!(body);
+    // As much as a body may have, and no client takes long over what it has begun.
+    let _ = timeout(STALL_TIMEOUT, discard(body, DISCARD_BYTES_MAX - BODY_BYTES_MAX)).await;
 }
 
 /// Reads and forgets the rest of a body of which `body_bytes` have been read; returns its length, or where it gave up.
@@ -182,7 +196,7 @@ mod tests {
     }
 
     fn free(budget: &BodyBudget) -> (usize, usize) {
-        (budget.pool.free(), budget.lane.available_permits())
+        (budget.pool.free(), budget.lane.free())
     }
 
     #[tokio::test]
@@ -271,6 +285,23 @@ mod tests {
         drop(first);
         assert!(read_of(1, chunks(half), &budget).await.is_ok());
         assert!(read_of(3, empty(), &budget).await.unwrap().bytes().is_empty());
+    }
+
+    /// Of an account that sends many, one waits for the lane, and not all of them before everybody else.
+    #[tokio::test]
+    async fn the_lane_goes_to_another_account_next() {
+        let budget = BodyBudget::new(16);
+        let half = read_of(1, chunks(LIST_BYTES / 2), &budget).await.unwrap();
+        let lane = read_of(1, chunks(LIST_BYTES), &budget).await.unwrap();
+        let mut mine: Vec<_> = (0..8).map(|_| Box::pin(read_of(1, chunks(LIST_BYTES), &budget))).collect();
+        for read in &mut mine {
+            assert!(futures::poll!(read).is_pending());
+        }
+        let mut other = Box::pin(read_of(2, chunks(LIST_BYTES), &budget));
+        assert!(futures::poll!(&mut other).is_pending());
+        drop(lane);
+        assert_eq!(other.await.unwrap().bytes().len(), LIST_BYTES);
+        drop(half);
     }
 
     #[tokio::test]

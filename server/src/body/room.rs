@@ -1,10 +1,9 @@
 //! The room that bodies share.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sparkherd_engine::ClientKey;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::AcquireError;
 
 use super::{READ_TIMEOUT, STALL_TIMEOUT};
 use crate::openai::{ApiError, PromptSize};
@@ -44,8 +43,8 @@ pub(crate) struct BodyBudget {
     list_bytes_max: usize,
     /// Room for one of the largest, shared by all: half of it for each account, so that what is left is for the others.
     pub(super) pool: Room,
-    /// Room for one of the largest, used by one.
-    pub(super) lane: Arc<Semaphore>,
+    /// Room for one of the largest, used by one. Of an account one waits for it, so that nobody waits behind many of another's.
+    pub(super) lane: Room,
     pub(super) read_timeout: Duration,
     pub(super) stall_timeout: Duration,
 }
@@ -56,7 +55,7 @@ pub(crate) enum BodyShare {
     /// A permit for each [`PERMIT_BYTES`] that came.
     Pool(RoomShare),
     Lane {
-        _permit: OwnedSemaphorePermit,
+        _share: RoomShare,
     },
 }
 
@@ -71,7 +70,7 @@ impl BodyBudget {
             prompt_bytes_max,
             list_bytes_max,
             pool: Room::new(permits(list_bytes_max), permits(list_bytes_max / 2)),
-            lane: Arc::new(Semaphore::new(1)),
+            lane: Room::new(1, 1),
             read_timeout: READ_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
         }
@@ -107,7 +106,12 @@ pub(super) const fn permits(bytes: usize) -> usize {
 
 impl BodyShare {
     /// Makes room for a body of so many bytes.
-    pub(super) async fn grow(&mut self, body_bytes: usize, budget: &BodyBudget) -> Result<(), AcquireError> {
+    pub(super) async fn grow(
+        &mut self,
+        body_bytes: usize,
+        account: ClientKey,
+        budget: &BodyBudget,
+    ) -> Result<(), AcquireError> {
         let Self::Pool(share) = self else { return Ok(()) };
         let missing = permits(body_bytes).saturating_sub(share.count());
         let missing = u32::try_from(missing).unwrap_or(u32::MAX);
@@ -117,8 +121,8 @@ impl BodyShare {
         tokio::select! {
             biased;
             more = share.grow(missing) => more,
-            lane = Arc::clone(&budget.lane).acquire_owned() => {
-                *self = Self::Lane { _permit: lane? };
+            lane = budget.lane.take(account, 1) => {
+                *self = Self::Lane { _share: lane? };
                 Ok(())
             }
         }

@@ -16,7 +16,7 @@ use super::fields::Fields;
 use super::ignored::with_ignored;
 use super::parameters::take_caller;
 use super::visit::{Incoming, Visit, bad_prompt, refused};
-use super::{ApiError, CallerWishes};
+use super::{ApiError, CallerWishes, PromptSize};
 use crate::body::BodyKind;
 use crate::engine::Place;
 
@@ -109,6 +109,19 @@ fn vectors_bytes(inputs: usize, hidden: usize, encoding: Encoding) -> Result<u32
     })
 }
 
+/// The engine would refuse these too, but one by one, with the others waiting as numbers beside them.
+fn check_lengths(inputs: &[TextPrompt], context: u32) -> Result<(), ApiError> {
+    let length = |input: &TextPrompt| match input {
+        TextPrompt::Text(_) => 0,
+        TextPrompt::Tokens(tokens) => tokens.len(),
+    };
+    let longest = inputs.iter().map(length).max().unwrap_or_default();
+    if u32::try_from(longest).is_ok_and(|tokens| tokens <= context) {
+        return Ok(());
+    }
+    Err(ApiError::ContextLength { param: Some("input"), prompt: PromptSize::Tokens(longest), context })
+}
+
 impl Vector {
     fn new(values: Vec<f32>, encoding: Encoding) -> Self {
         match encoding {
@@ -191,6 +204,7 @@ pub(crate) async fn embed<C: Buf>(
     let share = body.into_share();
     let EmbeddingAsk { model, inputs, encoding, pooling, caller, ignored } = ask;
     visit.check_model(&model)?;
+    check_lengths(&inputs, visit.service.engine().info().context)?;
     let vectors_bytes = vectors_bytes(inputs.len(), visit.service.engine().info().hidden, encoding)?;
     let caller = visit.caller(&caller);
     // Before anything is tokenised: what there is no room for costs nothing.

@@ -52,11 +52,11 @@ pub(crate) async fn generate<E: Endpoint, C: Buf>(
     // What was read has become tokens: whoever waits for the answer holds nobody else's body up.
     drop(share);
     check_prompts::<E>(&prepared, parameters.choices, &info)?;
+    let Told { probabilities, max_tokens } = telling(&prepared, &parameters, logprobs, &info).told()?;
+    let told = take_told(&visit.service, caller.account, probabilities).await?;
     // All prompts of a request have the same form.
     let structure = prepared.first().and_then(|prompt| prompt.structure.clone());
     let (grammar, places) = compile(&visit.service, structure, caller.account, places).await?;
-    let Told { probabilities, max_tokens } = telling(&prepared, &parameters, logprobs, &info).told()?;
-    let told = take_told(&visit.service, caller.account, probabilities).await?;
     let Visit { service, active, arrived, .. } = visit;
     let id = service.next_id(E::ID_PREFIX);
     let members = Members::new(&Common {

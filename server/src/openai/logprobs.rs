@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
-use sparkherd_engine::{SampledToken, TokenLogprob};
+use sparkherd_engine::TokenLogprob;
 
 use crate::engine::ChatEngine;
 
@@ -13,28 +13,48 @@ pub(super) const TOP_LOGPROBS_MAX: u32 = 20;
 /// What JSON has instead of the logarithm of 0, as vLLM writes it.
 const LOGPROB_MIN: f32 = -9999.0;
 
-/// `logprobs` of one choice or event of chat.
+/// `logprobs` of one choice or event of chat: made text as it is written, which takes ten times what the numbers take.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct ChatLogprobs<'a> {
-    content: &'a [ChatLogprob],
+    content: ChatContent<'a>,
     refusal: Option<()>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct ChatContent<'a> {
+    engine: &'a dyn ChatEngine,
+    tokens: &'a [TokenLogprob],
+}
+
 impl<'a> ChatLogprobs<'a> {
-    pub(super) const fn new(content: &'a [ChatLogprob]) -> Self {
-        Self { content, refusal: None }
+    pub(super) const fn new(engine: &'a dyn ChatEngine, tokens: &'a [TokenLogprob]) -> Self {
+        Self { content: ChatContent { engine, tokens }, refusal: None }
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct ChatLogprob {
+impl Serialize for ChatContent<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.tokens.iter().map(|token| ChatLogprob::new(self.engine, token)))
+    }
+}
+
+#[derive(Serialize)]
+struct ChatLogprob {
     #[serde(flatten)]
     token: TokenText,
     top_logprobs: Vec<TokenText>,
 }
 
+impl ChatLogprob {
+    fn new(engine: &dyn ChatEngine, judged: &TokenLogprob) -> Self {
+        let TokenLogprob { token, logprob, top } = judged;
+        let text = |(token, logprob): &(u32, f32)| TokenText::new(engine, *token, *logprob);
+        Self { token: text(&(*token, *logprob)), top_logprobs: top.iter().map(text).collect() }
+    }
+}
+
 /// A token as text. One that is part of a character has U+FFFD there, and its true bytes beside.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Serialize)]
 struct TokenText {
     token: String,
     #[serde(serialize_with = "finite")]
@@ -52,19 +72,6 @@ impl TokenText {
         let bytes = engine.token_bytes(token);
         Self { token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes }
     }
-}
-
-pub(super) fn chat_logprobs(engine: &dyn ChatEngine, tokens: &[SampledToken]) -> Vec<ChatLogprob> {
-    let judged = tokens.iter().filter_map(|token| token.logprob.as_ref());
-    judged
-        .map(|TokenLogprob { token, logprob, top }| ChatLogprob {
-            token: TokenText::new(engine, *token, *logprob),
-            top_logprobs: top
-                .iter()
-                .map(|(token, logprob)| TokenText::new(engine, *token, *logprob))
-                .collect(),
-        })
-        .collect()
 }
 
 fn token_text(engine: &dyn ChatEngine, token: u32) -> String {

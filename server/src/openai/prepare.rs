@@ -147,8 +147,8 @@ pub(super) async fn compile<H: Send + 'static>(
 ) -> Result<(Option<Grammar>, H), ApiError> {
     let Some(Structure { param, source }) = structure else { return Ok((None, held)) };
     let engine = Arc::clone(service.engine_arc());
-    let compiled = service.compiling(held, move || engine.compile_grammar(&source, account)).await;
-    let (compiled, held) = compiled.ok_or(ApiError::EngineFailed)?;
+    let work = move || engine.compile_grammar(&source, account);
+    let (compiled, held) = service.compiling(account, held, work).await?;
     match compiled {
         Ok(grammar) => Ok((Some(grammar), held)),
         Err(GrammarError::NoRoom) => {

@@ -61,7 +61,7 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct RunHolds {
     pub(super) active: ActiveRequest,
-    /// Of prompts: given back as soon as they are written.
+    /// Of prompts: given back when they are written, and more is asked for.
     pub(super) told: Option<RoomShare>,
 }
 
@@ -151,6 +151,10 @@ impl Run {
         context: &mut Context<'_>,
     ) -> Poll<serde_json::Result<Progress>> {
         let mut wrote = false;
+        // Whoever asks for more has taken what was written.
+        if self.choices.iter().all(|choice| choice.prompt_written) {
+            self.told = None;
+        }
         if !std::mem::replace(&mut self.opened, true) {
             wrote = true;
             for (index, choice) in self.choices.iter().enumerate() {
@@ -188,9 +192,6 @@ impl Run {
                     break;
                 }
             }
-        }
-        if self.choices.iter().all(|choice| choice.prompt_written) {
-            self.told = None;
         }
         if self.choices.iter().all(|choice| choice.events.is_none()) {
             return Poll::Ready(answer.end(self.usage(), out).map(|()| Progress::Ended));

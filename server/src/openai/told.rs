@@ -5,13 +5,13 @@ use sparkherd_engine::LogprobOptions;
 use super::ApiError;
 
 /// Probabilities that one answer tells, and that all answers of one account tell at once: each token's own and those of the
-/// likeliest beside it. One is about a hundred bytes from the engine to the answer's text, so that these are 6 MiB. They are
-/// three others beside each of 16 thousand tokens, or twenty beside each of three thousand.
+/// likeliest beside it. Chat keeps one as 8 bytes until it writes some 80 of text, completions as text from the first, with some
+/// 150: 6 to 15 MiB. They are three others beside each of 16 thousand tokens, or twenty beside each of three thousand.
 pub(crate) const TOLD_MAX: u32 = 1 << 16;
 
-/// Those of a whole answer's own tokens that it has room for when its client does not say how long it may become: an eighth
+/// Those of a whole answer's own tokens that it has room for when its client does not say how long it may become: a quarter
 /// of all there is for every account together, because most answers are far shorter.
-const TOLD_UNASKED: u32 = 1 << 14;
+const TOLD_UNASKED: u32 = 1 << 15;
 
 /// What a request's answers tell.
 #[derive(Clone, Debug)]
@@ -130,7 +130,7 @@ mod tests {
         let unasked = Telling { logprobs: logprobs(Some(3), None), ..plain() };
         assert_eq!(told(&unasked), (TOLD_UNASKED, TOLD_UNASKED / 4));
         assert_eq!(told(&Telling { choices: 4, ..unasked.clone() }), (TOLD_UNASKED, TOLD_UNASKED / 16));
-        assert_eq!(told(&Telling { min_tokens: 5000, ..unasked.clone() }), (20_000, 5000));
+        assert_eq!(told(&Telling { min_tokens: 9000, ..unasked.clone() }), (36_000, 9000));
         assert_eq!(told(&Telling { whole: false, ..unasked.clone() }), (0, u32::MAX));
     }
 }

@@ -48,6 +48,18 @@ async fn a_body_takes_no_room_once_it_is_passed_on() {
     }
 }
 
+/// The engine has made up its mind before the body is there, and the front still writes.
+#[tokio::test]
+async fn a_wrong_key_is_told_whatever_the_body() {
+    let server = Server::start_as(ConnectionLimits::default(), 1 << 18, "").await;
+    let front = front_of(server.url.trim_start_matches("http://").parse().unwrap()).await;
+    for _ in 0..8 {
+        let asked =
+            client().post(format!("{front}/v1/completions")).bearer_auth("sk-other").json(&large_body());
+        assert_eq!(refusal(asked.send().await.unwrap()).await, refused(401, "invalid_api_key", None));
+    }
+}
+
 #[tokio::test]
 async fn an_engine_learns_who_asks_and_how_much() {
     let engine = TcpListener::bind("127.0.0.1:0").await.unwrap();

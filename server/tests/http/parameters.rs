@@ -131,7 +131,7 @@ async fn completions_judge_their_prompt_too() {
 /// A whole answer lies here until it ends: it has as many probabilities as there is room for.
 #[tokio::test]
 async fn a_whole_answer_tells_a_bounded_number_of_probabilities() {
-    let script = format!("answer \"{}\"", "one ".repeat(200));
+    let script = format!("answer \"{}\"", "one ".repeat(300));
     let server = Server::start_as(ConnectionLimits::default(), 1 << 18, &script).await;
     let asked = json!({"logprobs": true, "top_logprobs": 20, "max_tokens": 4000});
     let too_many = server.chat(asked.clone()).await;
@@ -139,10 +139,10 @@ async fn a_whole_answer_tells_a_bounded_number_of_probabilities() {
     let mut streamed = asked;
     streamed["stream"] = json!(true);
     assert_eq!(server.chat(streamed).await.status(), 200);
-    // 16384 over 21 for each token of 8 answers are 97 tokens, if nobody says how many there may be.
+    // 32768 over 21 for each token of 8 answers are 195 tokens, if nobody says how many there may be.
     let unasked = json!({"logprobs": true, "top_logprobs": 20, "n": 8});
     let body = chat(&server, unasked).await;
-    assert_eq!(body["usage"]["completion_tokens"], 8 * 97);
+    assert_eq!(body["usage"]["completion_tokens"], 8 * 195);
     assert_eq!(body["choices"][7]["finish_reason"], "length");
 }
 

@@ -50,11 +50,16 @@ impl CallReader {
 
     /// The call, if the scanned text is a complete one.
     pub(super) fn call(&self, text: &str, bytes: usize) -> Option<Call> {
-        let (name, arguments) = match &self.name {
-            Some(name) => (name.clone(), object(&text[..bytes])?),
-            None => (self.name_in(text)?, self.arguments_in(text)?),
+        let arguments = match &self.name {
+            Some(_) => object(&text[..bytes])?,
+            None => self.arguments_in(text)?,
         };
-        Some(Call { name, arguments })
+        Some(Call { name: self.name(text)?, arguments })
+    }
+
+    /// What is called, once that is known.
+    pub(super) fn name(&self, text: &str) -> Option<String> {
+        self.name.clone().or_else(|| self.name_in(text))
     }
 
     fn member(&self, text: &str, keys: &[&str]) -> Option<&Member> {

@@ -1,3 +1,4 @@
+use super::call::Call;
 use crate::text::format::{ToolDialect, call_id};
 
 /// The next part of an answer. Parts of the same kind that follow one another belong together.
@@ -11,7 +12,7 @@ pub enum ChatDelta {
         id: String,
         name: String,
     },
-    /// A part of the JSON object that is the call's arguments. A call has at least one.
+    /// The JSON object that is the call's arguments; it follows the call's start.
     ToolCallArguments {
         index: u32,
         text: String,
@@ -75,34 +76,26 @@ impl Deltas {
         self.blank.clear();
     }
 
-    pub(super) fn call(&mut self, name: String) {
+    /// A whole call.
+    pub(super) fn call(&mut self, call: Call) {
+        let Call { name, arguments } = call;
         self.blank.clear();
         let index = self.calls;
-        let id = call_id(self.dialect, self.id_seed, index);
-        self.give(ChatDelta::ToolCallStart { index, id, name });
-    }
-
-    pub(super) fn arguments(&mut self, text: String) {
-        self.give(ChatDelta::ToolCallArguments { index: self.calls, text });
-    }
-
-    pub(super) fn call_ended(&mut self) {
+        if index == 0 || self.parallel {
+            let id = call_id(self.dialect, self.id_seed, index);
+            self.sure.push(ChatDelta::ToolCallStart { index, id, name });
+            self.sure.push(ChatDelta::ToolCallArguments { index, text: arguments });
+        }
         self.is_blank = true;
         self.calls += 1;
     }
 
-    /// Appends a delta, to the one before where both are of one kind.
+    /// Appends words, to those before where both are of one kind.
     fn give(&mut self, delta: ChatDelta) {
-        use ChatDelta::{Content, Reasoning, ToolCallArguments, ToolCallStart};
-        let of_call = matches!(delta, ToolCallStart { .. } | ToolCallArguments { .. });
-        if of_call && self.calls > 0 && !self.parallel {
-            return;
-        }
+        use ChatDelta::{Content, Reasoning};
         match (self.sure.last_mut(), delta) {
-            (_, Reasoning(text) | Content(text) | ToolCallArguments { text, .. }) if text.is_empty() => {}
-            (Some(Reasoning(last)), Reasoning(text))
-            | (Some(Content(last)), Content(text))
-            | (Some(ToolCallArguments { text: last, .. }), ToolCallArguments { text, .. }) => {
+            (_, Reasoning(text) | Content(text)) if text.is_empty() => {}
+            (Some(Reasoning(last)), Reasoning(text)) | (Some(Content(last)), Content(text)) => {
                 last.push_str(&text);
             }
             (_, delta) => self.sure.push(delta),

@@ -311,15 +311,18 @@ impl ChatParser {
         let State::Object { mut reader, place } = std::mem::replace(&mut self.state, State::Content) else {
             return false;
         };
-        match reader.scan(&self.pending) {
+        let scan = reader.scan(&self.pending);
+        let other = reader.name(&self.pending).is_some_and(|name| !self.is_callable(&name));
+        match scan {
+            // Nobody has to wait for the end of what is no call.
+            _ if other => self.no_call(),
             Scan::Incomplete if !at_end => {
                 self.state = State::Object { reader, place };
                 return false;
             }
             Scan::Complete(bytes) => match reader.call(&self.pending, bytes) {
                 Some(call) if self.is_callable(&call.name) => {
-                    self.deltas.call(call.name);
-                    self.deltas.arguments(call.arguments);
+                    self.deltas.call(call);
                     self.call_ended(bytes, place);
                 }
                 _ => self.no_call(),
@@ -341,7 +344,6 @@ impl ChatParser {
     fn call_ended(&mut self, bytes: usize, place: Place) {
         self.pending.drain(..bytes);
         self.lead.clear();
-        self.deltas.call_ended();
         self.state = match place {
             Place::LlamaFirst | Place::LlamaNext => State::CallAhead(Place::LlamaNext),
             Place::MistralList => State::CallAhead(Place::MistralList),

@@ -1,8 +1,7 @@
 use sparkherd_engine::text::{ChatDelta, ChatParser};
-use sparkherd_engine::{FinishReason, Piece};
+use sparkherd_engine::{FinishReason, Piece, TokenLogprob};
 
 use super::super::ask::{Head, Start};
-use super::super::logprobs::{ChatLogprob, chat_logprobs};
 use super::super::wire::finish_reason;
 
 /// What one choice has said, of which some may still be withheld.
@@ -10,7 +9,7 @@ use super::super::wire::finish_reason;
 pub(super) struct ChatChoice {
     parser: Option<ChatParser>,
     /// Of tokens whose text has not been written yet.
-    pub(super) logprobs: Vec<ChatLogprob>,
+    pub(super) logprobs: Vec<TokenLogprob>,
     pub(super) token_ids: Vec<u32>,
     called: bool,
 }
@@ -25,7 +24,7 @@ impl ChatChoice {
     pub(super) fn push(&mut self, head: &Head, piece: Piece) -> Vec<ChatDelta> {
         let Piece { text, tokens } = piece;
         if head.logprobs {
-            self.logprobs.extend(chat_logprobs(&*head.engine, &tokens));
+            self.logprobs.extend(tokens.iter().filter_map(|token| token.logprob.clone()));
         }
         if head.return_token_ids {
             self.token_ids.extend(tokens.iter().map(|token| token.token));

@@ -6,7 +6,7 @@ use sparkherd_engine::{FinishReason, Piece, TokenLogprob, Usage};
 
 use super::super::answer::{Answer, ChoiceNow, Documents};
 use super::super::ask::{Head, Start};
-use super::super::logprobs::{ChatLogprob, ChatLogprobs};
+use super::super::logprobs::ChatLogprobs;
 use super::super::wire::{EventWriter, index_u32};
 use super::choice::ChatChoice;
 
@@ -46,7 +46,7 @@ struct Delta<'a> {
     tool_calls: Option<[Call<'a>; 1]>,
 }
 
-/// The first event of a call has its id and name; the others add to its arguments.
+/// The first event of a call has its id and name, the next one its arguments.
 #[derive(Serialize)]
 struct Call<'a> {
     index: u32,
@@ -96,7 +96,7 @@ impl ChatStream {
         &self,
         now: ChoiceNow,
         deltas: &[ChatDelta],
-        logprobs: &[ChatLogprob],
+        logprobs: &[TokenLogprob],
         token_ids: &[u32],
         out: &mut Documents,
     ) -> serde_json::Result<()> {
@@ -107,7 +107,8 @@ impl ChatStream {
             let choice = Choice {
                 index: index_u32(now.index),
                 delta,
-                logprobs: (first && self.head.logprobs).then_some(ChatLogprobs::new(logprobs)),
+                logprobs: (first && self.head.logprobs)
+                    .then_some(ChatLogprobs::new(&*self.head.engine, logprobs)),
                 finish_reason: None,
                 token_ids: (first && self.head.return_token_ids).then_some(token_ids),
             };
@@ -163,7 +164,7 @@ impl Answer for ChatStream {
             index: index_u32(now.index),
             delta: Delta::default(),
             // Tokens without text of their own, such as the one that ended the answer.
-            logprobs: (!logprobs.is_empty()).then_some(ChatLogprobs::new(&logprobs)),
+            logprobs: (!logprobs.is_empty()).then_some(ChatLogprobs::new(&*self.head.engine, &logprobs)),
             finish_reason: Some(finish_reason),
             token_ids: (!token_ids.is_empty()).then_some(&token_ids),
         };

@@ -141,11 +141,11 @@ impl Answer for ChatWhole {
     }
 
     fn end(&mut self, usage: Usage, out: &mut Documents) -> serde_json::Result<()> {
-        let Head { return_token_ids, logprobs, .. } = self.head;
+        let Head { return_token_ids, logprobs, ref engine } = self.head;
         let choices = self.choices.iter().enumerate().map(|(index, whole)| Choice {
             index: index_u32(index),
             message: whole.message(),
-            logprobs: logprobs.then_some(ChatLogprobs::new(&whole.choice.logprobs)),
+            logprobs: logprobs.then_some(ChatLogprobs::new(&**engine, &whole.choice.logprobs)),
             finish_reason: whole.finish_reason,
             token_ids: return_token_ids.then_some(&whole.choice.token_ids),
         });
