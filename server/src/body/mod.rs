@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use futures::{Stream, StreamExt};
 use sparkherd_engine::ClientKey;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use warp::http::HeaderMap;
 use warp::http::header::CONTENT_LENGTH;
 
@@ -144,14 +144,6 @@ impl Progress {
             self.deadline = now + self.stall_timeout;
         }
     }
-}
-
-/// Reads and forgets a body that is not wanted, within bounds: a client that still writes when the connection is closed may not
-/// find out why.
-pub(crate) async fn discard_body(body: impl Stream<Item = Result<impl Buf, warp::Error>> + Send) {
-    let body = pin!(body);
-    // As much as a body may have, and no client takes long over what it has begun.
-    let _ = timeout(STALL_TIMEOUT, discard(body, DISCARD_BYTES_MAX - BODY_BYTES_MAX)).await;
 }
 
 /// Reads and forgets the rest of a body of which `body_bytes` have been read; returns its length, or where it gave up.

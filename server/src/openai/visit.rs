@@ -11,7 +11,7 @@ use warp::http::HeaderMap;
 
 use super::{ApiError, CallerWishes, PromptSize};
 use crate::access::KeyHash;
-use crate::body::{Body, BodyKind, discard_body, read_body};
+use crate::body::{Body, BodyKind, read_body};
 use crate::client::{Asker, Peer};
 use crate::engine::{Place, PromptError};
 use crate::phase::{ActiveRequest, Phase};
@@ -52,17 +52,10 @@ impl Visit {
         // Counted before the phase is read, so that a drain either refuses this request or waits for it.
         let active = service.lifecycle().enter();
         let arrived = Instant::now();
-        let key = match service.audience().admits(&headers) {
-            Ok(_) if service.lifecycle().phase() >= Phase::Refusing => Err(ApiError::Draining),
-            key => key.map_err(ApiError::from),
-        };
-        let key = match key {
-            Ok(key) => key,
-            Err(error) => {
-                discard_body(body).await;
-                return Err(error);
-            }
-        };
+        let key = service.audience().admits(&headers)?;
+        if service.lifecycle().phase() >= Phase::Refusing {
+            return Err(ApiError::Draining);
+        }
         let peer = peer.map(|connection| Peer::behind(connection, &headers));
         let visit = Self { service, active, arrived, headers, peer, key };
         let Caller { account, .. } = visit.caller(&CallerWishes::default());
