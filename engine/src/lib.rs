@@ -36,7 +36,9 @@ pub use clock::Clock;
 pub use grammar::{Grammar, GrammarError, GrammarSource};
 pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
 pub use limits::{CacheSize, EngineLimits, Timeouts};
-pub use load::{BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedModel, load_model};
+pub use load::{
+    BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedMemory, LoadedModel, load_model, load_model_on,
+};
 pub use request::{
     Caller, ClientKey, Embedding, EmbeddingRequest, Ends, FinishReason, Generation, GenerationError,
     GenerationEvent, GenerationRequest, LogprobOptions, PendingEmbedding, Piece, Priority, SampledToken,

@@ -165,6 +165,34 @@ pub fn load_model(
     config: &LoadConfig,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadedModel, LoadError> {
+    match config.backend {
+        BackendChoice::Cpu => load_model_on(config, progress, |loaded| cpu(loaded, fastest_path(), config)),
+        BackendChoice::CpuPath(path) => {
+            tracing::info!(path = path.name(), "instructions as asked for");
+            load_model_on(config, progress, |loaded| cpu(loaded, path, config))
+        }
+        BackendChoice::Oracle => {
+            load_model_on(config, progress, |loaded| Oracle::new(loaded.memory, loaded.kv))
+        }
+    }
+}
+
+/// What a backend is made of.
+#[derive(Debug)]
+pub struct LoadedMemory {
+    /// Weights are read, the rest is touched.
+    pub memory: HostMemory,
+    pub kv: KvShape,
+    pub workspace: Workspace,
+    pub limits: StepLimits,
+}
+
+/// As [`load_model`], on a backend that `make` makes.
+pub fn load_model_on<B: Backend + 'static>(
+    config: &LoadConfig,
+    progress: &mut dyn FnMut(LoadProgress),
+    make: impl FnOnce(LoadedMemory) -> Result<B, BackendError>,
+) -> Result<LoadedModel, LoadError> {
     if config.platform.backend != PlatformBackend::Cpu {
         return Err(LoadError::Platform(config.platform.backend));
     }
@@ -193,16 +221,10 @@ pub fn load_model(
     };
     let held_bytes = Arc::new(AtomicU64::new(0));
     fill(config, &placement, &mut memory, &held_bytes, progress)?;
-    let model = Model { config: &checkpoint.config, serving: &config.serving, workspace, placement, kv };
-    let forward = match config.backend {
-        BackendChoice::Cpu => model.on(cpu(memory, kv, fastest_path(), config)?)?,
-        BackendChoice::CpuPath(path) => {
-            tracing::info!(path = path.name(), "instructions as asked for");
-            model.on(cpu(memory, kv, path, config)?)?
-        }
-        BackendChoice::Oracle => model.on(Oracle::new(memory, kv)?)?,
-    };
-    Ok(LoadedModel { forward, checkpoint, footprint, held_bytes })
+    let limits = step_limits(config, &workspace, &kv);
+    let backend = make(LoadedMemory { memory, kv, workspace, limits })?;
+    let model = Model { config: &checkpoint.config, workspace, placement, limits };
+    Ok(LoadedModel { forward: model.on(backend)?, checkpoint, footprint, held_bytes })
 }
 
 /// Maps an arena whose size two sides reckoned independently.
@@ -265,34 +287,36 @@ fn fastest_path() -> Path {
     path
 }
 
-fn cpu(memory: HostMemory, kv: KvShape, path: Path, config: &LoadConfig) -> Result<Cpu, BackendError> {
-    Cpu::new(memory, kv, path, config.platform.threads as usize)
+fn cpu(loaded: LoadedMemory, path: Path, config: &LoadConfig) -> Result<Cpu, BackendError> {
+    Cpu::new(loaded.memory, loaded.kv, path, config.platform.threads as usize)
+}
+
+fn step_limits(config: &LoadConfig, workspace: &Workspace, kv: &KvShape) -> StepLimits {
+    StepLimits {
+        tokens: workspace.tokens as usize,
+        sequences: config.serving.concurrency as usize,
+        logit_rows: workspace.logit_rows as usize,
+        context: config.serving.context as usize,
+        blocks: kv.blocks,
+    }
 }
 
 struct Model<'a> {
     config: &'a ModelConfig,
-    serving: &'a Serving,
     workspace: Workspace,
     placement: Placement,
-    kv: KvShape,
+    limits: StepLimits,
 }
 
 impl Model<'_> {
     fn on<B: Backend + 'static>(&self, mut backend: B) -> Result<Box<dyn ForwardPass>, LoadError> {
         let weights: Vec<_> = self.placement.tensors.iter().map(|tensor| tensor.weight).collect();
         backend.prepare(&weights)?;
-        let limits = StepLimits {
-            tokens: self.workspace.tokens as usize,
-            sequences: self.serving.concurrency as usize,
-            logit_rows: self.workspace.logit_rows as usize,
-            context: self.serving.context as usize,
-            blocks: self.kv.blocks,
-        };
         let buffers = Buffers::new(&self.workspace);
         match self.config.architecture {
-            Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 | Architecture::Qwen3 => {
-                Ok(Box::new(Decoder::new(backend, self.config, self.placement.weights(), buffers, limits)?))
-            }
+            Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 | Architecture::Qwen3 => Ok(
+                Box::new(Decoder::new(backend, self.config, self.placement.weights(), buffers, self.limits)?),
+            ),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! model ── Linear { x, weight, out } ──► Backend ──► oracle: plain loops, the reference
-//!          (names of tensors)                   └──► cpu: threads and SIMD
+//!          (names of tensors)                   ├──► cpu: threads and SIMD
+//!                                               └──► cuda: launches of kernels
 //! ```
 //!
 //! A backend owns three arenas (weights, keys and values, workspace) and every operation names its tensors by their
@@ -12,6 +13,7 @@ pub mod arena;
 pub mod blocks;
 mod check;
 pub mod cpu;
+pub mod cuda;
 mod kv_view;
 mod operands;
 mod operations;
@@ -42,12 +44,16 @@ pub enum BackendError {
     Row { operation: &'static str, source: RowError },
     #[error("{operation}: operands overlap or leave the arena of {elements} elements")]
     Overlap { operation: &'static str, elements: usize },
-    #[error("keys and values as {0} are not supported on the CPU")]
+    #[error("keys and values as {0} are not supported here")]
     KvDtype(&'static str),
     #[error("arena of keys and values has {got} bytes, its shape needs {wanted}")]
     KvBytes { got: usize, wanted: usize },
     #[error("buffer for packed rows has {got} bytes, an operation needs {wanted}")]
     Packed { got: usize, wanted: usize },
+    #[error(transparent)]
+    Device(#[from] sparkherd_kernels::DeviceError),
+    #[error("no memory for what goes to the device: {0}")]
+    Staging(String),
     #[error("a compute thread panicked")]
     WorkerPanicked,
     #[error("cannot start a compute thread: {0}")]

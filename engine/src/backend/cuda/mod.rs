@@ -1,0 +1,355 @@
+//! Launches of CUDA kernels, on any device that runs them.
+//!
+//! ```text
+//! operation ─ shapes, places ─► operands in device memory ─► launcher of sparkherd-kernels ─► Device: a GPU, or the host shim
+//!             indices ─ only those that have changed ─► their buffers
+//! ```
+//!
+//! Everything is allocated when the backend is made. What a step is told in numbers (tokens, slots, block tables) lies in buffers
+//! of its own, written once for all layers.
+
+mod indices;
+mod operands;
+
+use sparkherd_footprint::{BLOCK_TOKENS, KvDtype, Workspace};
+use sparkherd_kernels as kernels;
+use sparkherd_kernels::{Device, DeviceMemory};
+
+use super::{
+    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
+    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, Weight,
+    arena::{Arena, ArenaError},
+};
+use crate::model::StepLimits;
+use indices::Indices;
+use operands::{Memory, count};
+
+/// What a step has at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CudaLimits {
+    pub tokens: usize,
+    /// Blocks of all sequences together.
+    pub table_entries: usize,
+    /// Values that are written or read at once.
+    pub transfer_elements: usize,
+}
+
+#[derive(Debug)]
+pub struct Cuda<D> {
+    device: D,
+    memory: Memory,
+    kv: KvShape,
+    tokens: Indices,
+    rows: Indices,
+    slots: Indices,
+    positions: Indices,
+    first_blocks: Indices,
+    block_tables: Indices,
+    /// What attention is told of each row, on its way.
+    of_rows: Vec<u32>,
+    /// Values on their way to and from the device.
+    transfer: Arena,
+}
+
+impl CudaLimits {
+    /// Those of a model's steps.
+    pub fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Self {
+        // What a step's answer is read from, at most.
+        let read = workspace.logits.elements.saturating_add(workspace.residual.elements);
+        Self {
+            tokens: steps.tokens,
+            table_entries: steps.sequences * steps.context.div_ceil(BLOCK_TOKENS as usize),
+            transfer_elements: usize::try_from(read).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// Takes over what was loaded: its bytes are copied, and the host's are given back.
+    pub fn new(
+        mut device: D,
+        loaded: HostMemory,
+        kv: KvShape,
+        limits: CudaLimits,
+    ) -> Result<Self, BackendError> {
+        kv.check(&loaded.kv)?;
+        let HostMemory { weights, kv: pool, workspace, packed: _ } = loaded;
+        let memory = Memory {
+            weights: device.allocate(weights.bytes())?,
+            kv: device.allocate(pool.bytes())?,
+            workspace: device.allocate(workspace.bytes())?,
+        };
+        device.write(memory.weights, weights.as_slice())?;
+        let CudaLimits { tokens, table_entries, transfer_elements } = limits;
+        let transfer = transfer_elements.max(tokens).max(table_entries) * size_of::<f32>();
+        let mut indices = |limit| Indices::new(&mut device, limit);
+        Ok(Self {
+            tokens: indices(tokens)?,
+            rows: indices(tokens)?,
+            slots: indices(tokens)?,
+            positions: indices(tokens)?,
+            first_blocks: indices(tokens)?,
+            block_tables: indices(table_entries)?,
+            of_rows: Vec::with_capacity(tokens),
+            transfer: Arena::map(transfer)
+                .map_err(|error: ArenaError| BackendError::Staging(error.to_string()))?,
+            device,
+            memory,
+            kv,
+        })
+    }
+
+    fn layer(&self, layer: usize) -> Result<kernels::KvLayer, BackendError> {
+        let KvShape { layers, blocks, kv_heads, head_dim, dtype } = self.kv;
+        let dtype = match dtype {
+            KvDtype::F32 => kernels::KvDtype::F32,
+            KvDtype::Bf16 => kernels::KvDtype::Bf16,
+            KvDtype::Fp8 => return Err(BackendError::KvDtype("FP8")),
+        };
+        let bytes = self.memory.kv.bytes() / layers.max(1);
+        Ok(kernels::KvLayer {
+            elements: self.memory.kv.part(layer * bytes, bytes)?,
+            dtype,
+            blocks: count("kv", blocks)?,
+            kv_heads: count("kv", kv_heads)?,
+            head_dim: count("kv", head_dim)?,
+        })
+    }
+}
+
+/// A number for each row of the sequences.
+fn list_rows<'a>(
+    list: &'a mut Vec<u32>,
+    sequences: &[SequenceRows],
+    of: impl Fn(&SequenceRows, usize) -> usize,
+) -> Result<&'a [u32], BackendError> {
+    list.clear();
+    for sequence in sequences {
+        for row in 0..sequence.rows {
+            list.push(count("attention", of(sequence, row))?);
+        }
+    }
+    Ok(list)
+}
+
+impl<D: Device> Backend for Cuda<D> {
+    fn prepare(&mut self, _weights: &[Weight]) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError> {
+        let memory = self.memory.activation("write", to)?;
+        if values.len() != to.rows * to.columns {
+            let (got, wanted) = (values.len(), to.rows * to.columns);
+            return Err(BackendError::Shape { operation: "write", what: "values", got, wanted });
+        }
+        let places = self.transfer.as_mut_slice::<f32>();
+        let (got, limit) = (values.len(), places.len());
+        let places = places.get_mut(..got).ok_or(BackendError::OutOfRange {
+            operation: "write",
+            what: "values",
+            got,
+            limit,
+        })?;
+        places.copy_from_slice(values);
+        Ok(self.device.write(memory, &self.transfer.as_slice::<u8>()[..size_of_val(values)])?)
+    }
+
+    fn read_pair(&mut self, from: [Activation; 2]) -> Result<[&[f32]; 2], BackendError> {
+        let counts = from.map(|activation| activation.rows * activation.columns);
+        let (got, limit) = (counts[0] + counts[1], self.transfer.as_slice::<f32>().len());
+        if got > limit {
+            return Err(BackendError::OutOfRange { operation: "read", what: "values", got, limit });
+        }
+        let mut start = 0;
+        for (activation, count) in from.into_iter().zip(counts) {
+            let memory = self.memory.activation("read", activation)?;
+            let bytes = count * size_of::<f32>();
+            let to = &mut self.transfer.as_mut_slice::<u8>()[start..start + bytes];
+            self.device.read(memory, to)?;
+            start += bytes;
+        }
+        let values = &self.transfer.as_slice::<f32>()[..got];
+        let (first, second) = values.split_at(counts[0]);
+        Ok([first, second])
+    }
+
+    fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {
+        args.check()?;
+        let launch = kernels::Embed {
+            tokens: self.tokens.upload(&mut self.device, &mut self.transfer, args.tokens)?,
+            table: self.memory.weight("embed", args.table)?,
+            dtype: args.table.dtype,
+            out: self.memory.activation("embed", args.out)?,
+            rows: count("embed", args.out.rows)?,
+            vocabulary: count("embed", args.table.rows)?,
+            width: count("embed", args.table.columns)?,
+        };
+        operands::embed(&mut self.device, launch)
+    }
+
+    fn gather_rows(&mut self, args: GatherRows<'_>) -> Result<(), BackendError> {
+        args.check()?;
+        let [x, out] = self.memory.disjoint("gather_rows", [args.x, args.out])?;
+        let launch = kernels::GatherRows {
+            x,
+            rows: self.rows.upload(&mut self.device, &mut self.transfer, args.rows)?,
+            out,
+            x_rows: count("gather_rows", args.x.rows)?,
+            out_rows: count("gather_rows", args.out.rows)?,
+            width: count("gather_rows", args.x.columns)?,
+        };
+        operands::gather_rows(&mut self.device, launch)
+    }
+
+    fn rms_norm(&mut self, args: RmsNorm) -> Result<(), BackendError> {
+        args.check()?;
+        let [x, out] = self.memory.disjoint("rms_norm", [args.x, args.out])?;
+        let launch = kernels::RmsNorm {
+            x,
+            weight: self.memory.weight("rms_norm", args.weight)?,
+            dtype: args.weight.dtype,
+            out,
+            rows: count("rms_norm", args.x.rows)?,
+            width: count("rms_norm", args.x.columns)?,
+            epsilon: args.epsilon,
+        };
+        Ok(launch.launch(&mut self.device)?)
+    }
+
+    fn add_rms_norm(&mut self, args: AddRmsNorm) -> Result<(), BackendError> {
+        args.check()?;
+        let [residual, x] = self.memory.disjoint("add_rms_norm", [args.residual, args.x])?;
+        let launch = kernels::AddRmsNorm {
+            residual,
+            x,
+            weight: self.memory.weight("add_rms_norm", args.weight)?,
+            dtype: args.weight.dtype,
+            rows: count("add_rms_norm", args.x.rows)?,
+            width: count("add_rms_norm", args.x.columns)?,
+            epsilon: args.epsilon,
+        };
+        Ok(launch.launch(&mut self.device)?)
+    }
+
+    fn add(&mut self, args: Add) -> Result<(), BackendError> {
+        args.check()?;
+        let [x, delta] = self.memory.disjoint("add", [args.x, args.delta])?;
+        let count = (args.x.rows * args.x.columns) as u64;
+        Ok(kernels::Add { x, delta, count }.launch(&mut self.device)?)
+    }
+
+    fn linear(&mut self, args: Linear) -> Result<(), BackendError> {
+        args.check()?;
+        let [x, out] = self.memory.disjoint("linear", [args.x, args.out])?;
+        let Linear {
+            x: Activation { rows, columns: inputs, .. },
+            weight,
+            out: Activation { columns: outputs, .. },
+        } = args;
+        let matrix = self.memory.weight("linear", weight)?;
+        let each = kernels::LINEAR_ROWS_MAX as usize;
+        for first in (0..rows).step_by(each) {
+            let rows = each.min(rows - first);
+            let part = |memory: DeviceMemory, columns: usize| {
+                let bytes = columns * size_of::<f32>();
+                memory.part(first * bytes, rows * bytes)
+            };
+            let launch = kernels::Linear {
+                x: part(x, inputs)?,
+                weight: matrix,
+                dtype: weight.dtype,
+                out: part(out, outputs)?,
+                rows: count("linear", rows)?,
+                inputs: count("linear", inputs)?,
+                outputs: count("linear", outputs)?,
+            };
+            launch.launch(&mut self.device)?;
+        }
+        Ok(())
+    }
+
+    fn add_bias(&mut self, args: AddBias) -> Result<(), BackendError> {
+        args.check()?;
+        let launch = kernels::AddBias {
+            x: self.memory.activation("add_bias", args.x)?,
+            bias: self.memory.weight("add_bias", args.bias)?,
+            dtype: args.bias.dtype,
+            rows: count("add_bias", args.x.rows)?,
+            width: count("add_bias", args.x.columns)?,
+        };
+        Ok(launch.launch(&mut self.device)?)
+    }
+
+    fn head_rms_norm(&mut self, args: HeadRmsNorm) -> Result<(), BackendError> {
+        args.check()?;
+        let heads = args.x.rows * (args.x.columns / args.weight.columns.max(1));
+        let launch = kernels::HeadRmsNorm {
+            x: self.memory.activation("head_rms_norm", args.x)?,
+            weight: self.memory.weight("head_rms_norm", args.weight)?,
+            dtype: args.weight.dtype,
+            heads: count("head_rms_norm", heads)?,
+            head_dim: count("head_rms_norm", args.weight.columns)?,
+            epsilon: args.epsilon,
+        };
+        Ok(launch.launch(&mut self.device)?)
+    }
+
+    fn rope(&mut self, args: Rope) -> Result<(), BackendError> {
+        args.check()?;
+        let [x, rotations] = self.memory.disjoint("rope", [args.x, args.rotations])?;
+        let head_dim = args.rotations.columns;
+        let launch = kernels::Rope {
+            x,
+            rotations,
+            rows: count("rope", args.x.rows)?,
+            heads: count("rope", args.x.columns / head_dim.max(1))?,
+            head_dim: count("rope", head_dim)?,
+        };
+        Ok(launch.launch(&mut self.device)?)
+    }
+
+    fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError> {
+        args.check(&self.kv)?;
+        let launch = kernels::KvWrite {
+            pool: self.layer(args.layer)?,
+            keys: self.memory.activation("kv_write", args.keys)?,
+            values: self.memory.activation("kv_write", args.values)?,
+            slots: self.slots.upload(&mut self.device, &mut self.transfer, args.slots)?,
+            rows: count("kv_write", args.keys.rows)?,
+        };
+        operands::kv_write(&mut self.device, launch)
+    }
+
+    fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError> {
+        args.check(&self.kv)?;
+        let [queries, out] = self.memory.disjoint("attention", [args.queries, args.out])?;
+        let (device, transfer) = (&mut self.device, &mut self.transfer);
+        let positions =
+            list_rows(&mut self.of_rows, args.sequences, |sequence, row| sequence.position + row)?;
+        let positions = self.positions.upload(device, transfer, positions)?;
+        let first_blocks = list_rows(&mut self.of_rows, args.sequences, |sequence, _| sequence.first_block)?;
+        let first_blocks = self.first_blocks.upload(device, transfer, first_blocks)?;
+        let block_tables = self.block_tables.upload(device, transfer, args.block_tables)?;
+        let launch = kernels::Attention {
+            pool: self.layer(args.layer)?,
+            queries,
+            out,
+            positions,
+            first_blocks,
+            block_tables,
+            rows: count("attention", args.queries.rows)?,
+            table_entries: count("attention", args.block_tables.len())?,
+            query_heads: count("attention", args.queries.columns / self.kv.head_dim.max(1))?,
+            scale: args.scale,
+        };
+        operands::attention(&mut self.device, launch)
+    }
+
+    fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError> {
+        args.check()?;
+        let [gate, up] = self.memory.disjoint("silu_multiply", [args.gate, args.up])?;
+        let count = (args.gate.rows * args.gate.columns) as u64;
+        Ok(kernels::SiluMultiply { gate, up, count }.launch(&mut self.device)?)
+    }
+}

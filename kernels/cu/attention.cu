@@ -1,0 +1,172 @@
+// Keys and values in blocks of 16 tokens, and attention over them.
+//
+//   kv_write:  rounds a step's keys and values to the pool's type and stores them, before any query of the step reads
+//   attention: out[r] = softmax(scale · q · Kᵀ) · V over positions 0 to the row's own; query head h reads key head
+//              h / (query_heads / kv_heads)
+//
+//   keys, values [rows, kv_heads · head_dim] f32; queries, out [rows, query_heads · head_dim] f32; head_dim up to 256
+//   pool: [layer][block][keys, values][kv_head][16 tokens][head_dim] of f32 or bf16
+//
+// Attention: a block for each row, key head and part of its query heads; its warps take positions in turns, with a running
+// softmax each, and put theirs together in the order of the warps. What a row gets depends on nothing but its sequence.
+#include "numbers.cuh"
+#include "reduce.cuh"
+
+constexpr u32 BLOCK_TOKENS = 16;
+constexpr u32 THREADS = 256;
+constexpr u32 WARPS = THREADS / WARP;
+// Query heads of a block: keys and values are read once for all of them.
+constexpr u32 HEADS = 4;
+constexpr u32 HEAD_DIM_MAX = 256;
+constexpr u32 LANE_VALUES = HEAD_DIM_MAX / WARP;
+
+// Where the elements of one layer of the pool are.
+struct KvLayer {
+    u8* elements;
+    u32 kv_heads;
+    u32 head_dim;
+};
+
+struct KvWriteArguments {
+    KvLayer pool;
+    const float* keys;
+    const float* values;
+    // Block · 16 + place in the block, of each row.
+    const u32* slots;
+};
+
+struct AttentionArguments {
+    KvLayer pool;
+    const float* queries;
+    float* out;
+    // Of each row: its position, and where its sequence's blocks begin in the table.
+    const u32* positions;
+    const u32* first_blocks;
+    const u32* block_tables;
+    u32 query_heads;
+    float scale;
+};
+
+struct PoolF32 {
+    DEVICE u64 bytes(u64 elements) { return 4 * elements; }
+    DEVICE float load(const u8* at, u32 index) { return reinterpret_cast<const float*>(at)[index]; }
+    DEVICE void store(u8* at, u32 index, float value) { reinterpret_cast<float*>(at)[index] = value; }
+};
+
+struct PoolBf16 {
+    DEVICE u64 bytes(u64 elements) { return 2 * elements; }
+    DEVICE float load(const u8* at, u32 index) { return bf16_to_f32(reinterpret_cast<const u16*>(at)[index]); }
+    DEVICE void store(u8* at, u32 index, float value) { reinterpret_cast<u16*>(at)[index] = f32_to_bf16(value); }
+};
+
+// The keys (0) or values (1) of one head of one token.
+template <class Pool>
+DEVICE u8* kv_row(const KvLayer& pool, u32 slot, u32 kind, u32 head) {
+    const u64 block = slot / BLOCK_TOKENS, place = slot % BLOCK_TOKENS;
+    const u64 row = ((block * 2 + kind) * pool.kv_heads + head) * BLOCK_TOKENS + place;
+    return pool.elements + Pool::bytes(row * pool.head_dim);
+}
+
+template <class Pool>
+DEVICE void kv_write(const KvWriteArguments& arguments) {
+    const KvLayer& pool = arguments.pool;
+    const u32 slot = arguments.slots[blockIdx.x], width = pool.kv_heads * pool.head_dim;
+    const float* keys = arguments.keys + static_cast<u64>(blockIdx.x) * width;
+    const float* values = arguments.values + static_cast<u64>(blockIdx.x) * width;
+    for (u32 column = threadIdx.x; column < width; column += THREADS) {
+        const u32 head = column / pool.head_dim, place = column % pool.head_dim;
+        Pool::store(kv_row<Pool>(pool, slot, 0, head), place, keys[column]);
+        Pool::store(kv_row<Pool>(pool, slot, 1, head), place, values[column]);
+    }
+}
+
+// A running softmax over some positions: the largest score, the sum of exponentials under it, and the values under them.
+struct Running {
+    float largest[HEADS], sum[HEADS];
+    float values[HEADS][LANE_VALUES];
+};
+
+template <class Pool>
+DEVICE void take(Running& running, const AttentionArguments& arguments, const float (*queries)[LANE_VALUES], u32 slot) {
+    const KvLayer& pool = arguments.pool;
+    const u32 lane = threadIdx.x % WARP;
+    const u8* key = kv_row<Pool>(pool, slot, 0, blockIdx.y);
+    const u8* value = kv_row<Pool>(pool, slot, 1, blockIdx.y);
+    float k[LANE_VALUES], v[LANE_VALUES];
+#pragma unroll
+    for (u32 i = 0; i < LANE_VALUES; ++i) {
+        const bool inside = lane + i * WARP < pool.head_dim;
+        k[i] = inside ? Pool::load(key, lane + i * WARP) : 0.0f;
+        v[i] = inside ? Pool::load(value, lane + i * WARP) : 0.0f;
+    }
+#pragma unroll
+    for (u32 head = 0; head < HEADS; ++head) {
+        float product = 0.0f;
+#pragma unroll
+        for (u32 i = 0; i < LANE_VALUES; ++i) product = fmaf(queries[head][i], k[i], product);
+        const float score = arguments.scale * warp_sum(product);
+        const float largest = fmaxf(running.largest[head], score);
+        const float kept = expf(running.largest[head] - largest), weight = expf(score - largest);
+        running.largest[head] = largest;
+        running.sum[head] = running.sum[head] * kept + weight;
+#pragma unroll
+        for (u32 i = 0; i < LANE_VALUES; ++i) running.values[head][i] = running.values[head][i] * kept + weight * v[i];
+    }
+}
+
+// Puts the warps' parts together; a warp without any position has a largest score of −∞ and counts for nothing.
+DEVICE void finish(const Running& running, const AttentionArguments& arguments, u32 first_head, u32 heads) {
+    SHARED float largest[WARPS][HEADS], sums[WARPS][HEADS], values[WARPS][HEADS][HEAD_DIM_MAX];
+    const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, head_dim = arguments.pool.head_dim;
+    for (u32 head = 0; head < HEADS; ++head) {
+        if (lane == 0) {
+            largest[warp][head] = running.largest[head];
+            sums[warp][head] = running.sum[head];
+        }
+        for (u32 i = 0; i < LANE_VALUES; ++i) values[warp][head][lane + i * WARP] = running.values[head][i];
+    }
+    __syncthreads();
+    for (u32 index = threadIdx.x; index < heads * head_dim; index += THREADS) {
+        const u32 head = index / head_dim, place = index % head_dim;
+        float all = largest[0][head], sum = 0.0f, value = 0.0f;
+        for (u32 other = 1; other < WARPS; ++other) all = fmaxf(all, largest[other][head]);
+        for (u32 other = 0; other < WARPS; ++other) {
+            const float weight = expf(largest[other][head] - all);
+            sum += sums[other][head] * weight;
+            value += values[other][head][place] * weight;
+        }
+        const u64 row = static_cast<u64>(blockIdx.x) * arguments.query_heads + first_head + head;
+        arguments.out[row * head_dim + place] = value / sum;
+    }
+}
+
+template <class Pool>
+DEVICE void attention(const AttentionArguments& arguments) {
+    const u32 row = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const u32 head_dim = arguments.pool.head_dim, group = arguments.query_heads / arguments.pool.kv_heads;
+    const u32 first_head = blockIdx.y * group + blockIdx.z * HEADS;
+    const u32 left = group - blockIdx.z * HEADS, heads = left < HEADS ? left : HEADS;
+    float queries[HEADS][LANE_VALUES];
+    Running running;
+    for (u32 head = 0; head < HEADS; ++head) {
+        const u64 start = (static_cast<u64>(row) * arguments.query_heads + first_head + head) * head_dim;
+        for (u32 i = 0; i < LANE_VALUES; ++i) {
+            const u32 place = lane + i * WARP;
+            queries[head][i] = head < heads && place < head_dim ? arguments.queries[start + place] : 0.0f;
+            running.values[head][i] = 0.0f;
+        }
+        running.largest[head] = __uint_as_float(0xff800000u);
+        running.sum[head] = 0.0f;
+    }
+    const u32* table = arguments.block_tables + arguments.first_blocks[row];
+    for (u32 position = warp; position <= arguments.positions[row]; position += WARPS) {
+        const u32 slot = table[position / BLOCK_TOKENS] * BLOCK_TOKENS + position % BLOCK_TOKENS;
+        take<Pool>(running, arguments, queries, slot);
+    }
+    finish(running, arguments, first_head, heads);
+}
+
+KERNEL(kv_write_f32, THREADS, KvWriteArguments) { kv_write<PoolF32>(arguments); }
+KERNEL(kv_write_bf16, THREADS, KvWriteArguments) { kv_write<PoolBf16>(arguments); }
+KERNEL(attention_f32, THREADS, AttentionArguments) { attention<PoolF32>(arguments); }
+KERNEL(attention_bf16, THREADS, AttentionArguments) { attention<PoolBf16>(arguments); }

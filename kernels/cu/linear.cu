@@ -1,0 +1,97 @@
+// Products of a few rows with a matrix: out = x · weightᵀ, for decoding.
+//
+//   x [rows, inputs] f32, rows 1 to 8; weight [outputs, inputs] in any format; out [rows, outputs] f32
+//
+// A warp for each output, eight of them in a block: its lanes go along the weight's row in steps of the format's word, widen it
+// once and use it for every row of x. An output is added up in an order that the number of rows does not change, so that a
+// sequence gets the same alone and beside others. Weights are read once and never again; x stays in the first cache.
+#include "formats.cuh"
+#include "reduce.cuh"
+
+constexpr u32 ROWS_MAX = 8;
+constexpr u32 WARPS = 8;
+
+struct LinearArguments {
+    const float* x;
+    const u8* weight;
+    float* out;
+    u32 rows;
+    u32 inputs;
+    u32 outputs;
+};
+
+// What a lane widens at once: one value of any format, from anywhere.
+template <class Format>
+struct Single {
+    static constexpr u32 VALUES = 1;
+    DEVICE void widen(const u8* row, u32 column, float* values) { values[0] = Format::at(row, column); }
+};
+
+template <class Format>
+struct Words : Single<Format> {};
+
+// 16 bytes of bf16, where rows begin at multiples of them.
+template <>
+struct Words<Bf16> {
+    static constexpr u32 VALUES = 8;
+    DEVICE void widen(const u8* row, u32 column, float* values) {
+        const uint4 word = *reinterpret_cast<const uint4*>(row + 2ull * column);
+        const u32 parts[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+        for (u32 part = 0; part < 4; ++part) {
+            values[2 * part] = __uint_as_float(parts[part] << 16);
+            values[2 * part + 1] = __uint_as_float(parts[part] & 0xffff0000u);
+        }
+    }
+};
+
+template <class Format, class Word, u32 ROWS>
+DEVICE void products(const LinearArguments& arguments) {
+    const u32 output = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    if (output >= arguments.outputs) return;
+    const u32 inputs = arguments.inputs;
+    const u8* row = arguments.weight + output * Format::row_bytes(inputs);
+    float sums[ROWS] = {};
+    for (u32 column = lane * Word::VALUES; column < inputs; column += WARP * Word::VALUES) {
+        float values[Word::VALUES];
+        Word::widen(row, column, values);
+#pragma unroll
+        for (u32 r = 0; r < ROWS; ++r) {
+            const float* x = arguments.x + static_cast<u64>(r) * inputs + column;
+#pragma unroll
+            for (u32 value = 0; value < Word::VALUES; ++value) sums[r] = fmaf(x[value], values[value], sums[r]);
+        }
+    }
+#pragma unroll
+    for (u32 r = 0; r < ROWS; ++r) {
+        const float sum = warp_sum(sums[r]);
+        if (lane == 0) arguments.out[static_cast<u64>(r) * arguments.outputs + output] = sum;
+    }
+}
+
+template <class Format, class Word>
+DEVICE void linear(const LinearArguments& arguments) {
+    switch (arguments.rows) {
+        case 1: return products<Format, Word, 1>(arguments);
+        case 2: return products<Format, Word, 2>(arguments);
+        case 3: return products<Format, Word, 3>(arguments);
+        case 4: return products<Format, Word, 4>(arguments);
+        case 5: return products<Format, Word, 5>(arguments);
+        case 6: return products<Format, Word, 6>(arguments);
+        case 7: return products<Format, Word, 7>(arguments);
+        case 8: return products<Format, Word, 8>(arguments);
+    }
+}
+
+// Which values a lane takes must not depend on more than the number of inputs either.
+template <class Format>
+DEVICE void linear_of(const LinearArguments& arguments) {
+    if (arguments.inputs % Words<Format>::VALUES == 0)
+        linear<Format, Words<Format>>(arguments);
+    else
+        linear<Format, Single<Format>>(arguments);
+}
+
+#define DEFINE(name, Format) \
+    KERNEL(linear_##name, WARPS * WARP, LinearArguments) { linear_of<Format>(arguments); }
+FOR_EACH_FORMAT(DEFINE)

@@ -1,0 +1,268 @@
+// See shim.hpp.
+#include "shim.hpp"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#if !defined(__x86_64__)
+#include <ucontext.h>
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+// Shared memory of all kernels; the linker gives its ends.
+extern unsigned char __start_shim_shared[] __attribute__((weak));
+extern unsigned char __stop_shim_shared[] __attribute__((weak));
+
+namespace shim {
+
+namespace {
+
+// What a kernel of many local variables takes, several times over; ASan's frames are larger.
+constexpr size_t STACK_BYTES = 128 << 10;
+constexpr unsigned THREADS_MAX = 1024;
+constexpr unsigned LANES = 32;
+
+enum class State { READY, AT_BARRIER, AT_WARP, DONE };
+
+// A place to go on from.
+struct Place {
+#if defined(__x86_64__)
+    void* stack_pointer;
+#else
+    ucontext_t context;
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+    void* fake_stack = nullptr;
+#endif
+};
+
+struct Fibre {
+    Place place;
+    unsigned char* stack;
+    State state;
+};
+
+struct Warp {
+    const char* what = nullptr;
+    unsigned mask = 0, arrived = 0, turn = 0;
+    unsigned char slots[2][LANES * SLOT_BYTES];
+};
+
+// A launch under way. One at a time: `launching` is held.
+std::mutex launching;
+std::vector<Fibre> fibres;
+std::vector<Warp> warps;
+unsigned threads, running;
+Dimensions thread_size;
+Place scheduler;
+void (*entry)(const void*);
+const void* launch_arguments;
+std::vector<unsigned char> dynamic;
+std::string error;
+
+#if defined(__x86_64__)
+extern "C" void shim_switch(void** from, void* to);
+asm(R"(
+.text
+.globl shim_switch
+.hidden shim_switch
+shim_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+)");
+#endif
+
+void go(Place& from, Place& to, [[maybe_unused]] const unsigned char* stack, [[maybe_unused]] bool last) {
+#if defined(__SANITIZE_ADDRESS__)
+    static const void* host_stack;
+    static size_t host_stack_bytes;
+    __sanitizer_start_switch_fiber(last ? nullptr : &from.fake_stack, stack ? stack : host_stack,
+                                   stack ? STACK_BYTES : host_stack_bytes);
+#endif
+#if defined(__x86_64__)
+    shim_switch(&from.stack_pointer, to.stack_pointer);
+#else
+    swapcontext(&from.context, &to.context);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+    // Only fibres come from the host's stack: they note where it is.
+    const void* old_stack;
+    size_t old_stack_bytes;
+    __sanitizer_finish_switch_fiber(from.fake_stack, &old_stack, &old_stack_bytes);
+    if (&from != &scheduler) host_stack = old_stack, host_stack_bytes = old_stack_bytes;
+#endif
+}
+
+void enter(Fibre& fibre) { go(scheduler, fibre.place, fibre.stack, false); }
+
+void leave(State state) {
+    Fibre& fibre = fibres[running];
+    fibre.state = state;
+    go(fibre.place, scheduler, nullptr, state == State::DONE);
+}
+
+void run_thread() {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+#endif
+    entry(launch_arguments);
+    leave(State::DONE);
+    std::abort();
+}
+
+void prepare(Fibre& fibre) {
+    fibre.state = State::READY;
+#if defined(__x86_64__)
+    // As `shim_switch` leaves a stack: six registers and where to return to. Functions begin 8 bytes off a multiple of 16.
+    void** top = reinterpret_cast<void**>(fibre.stack + STACK_BYTES) - 2;
+    *top = reinterpret_cast<void*>(run_thread);
+    for (int saved = 1; saved <= 6; ++saved) top[-saved] = nullptr;
+    fibre.place.stack_pointer = top - 6;
+#else
+    getcontext(&fibre.place.context);
+    fibre.place.context.uc_stack.ss_sp = fibre.stack;
+    fibre.place.context.uc_stack.ss_size = STACK_BYTES;
+    fibre.place.context.uc_link = nullptr;
+    makecontext(&fibre.place.context, run_thread, 0);
+#endif
+}
+
+unsigned char* new_stack() {
+    void* stack = mmap(nullptr, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stack == MAP_FAILED) std::abort();
+    return static_cast<unsigned char*>(stack);
+}
+
+// Lets every thread that can go on do so. Tells whether any did.
+bool round() {
+    bool any = false;
+    for (unsigned thread = 0; thread < threads && error.empty(); ++thread) {
+        if (fibres[thread].state != State::READY) continue;
+        any = true;
+        running = thread;
+        const Dimensions size = thread_size;
+        current.thread = {thread % size.x, thread / size.x % size.y, thread / (size.x * size.y)};
+        enter(fibres[thread]);
+    }
+    return any;
+}
+
+unsigned count(State state) {
+    unsigned all = 0;
+    for (unsigned thread = 0; thread < threads; ++thread) all += fibres[thread].state == state;
+    return all;
+}
+
+void run_block() {
+    for (unsigned thread = 0; thread < threads; ++thread) prepare(fibres[thread]);
+    warps.assign((threads + LANES - 1) / LANES, Warp());
+    std::memset(dynamic.data(), 0xff, dynamic.size());
+    std::memset(__start_shim_shared, 0xff, static_cast<size_t>(__stop_shim_shared - __start_shim_shared));
+    for (;;) {
+        while (round()) {
+        }
+        if (!error.empty()) return;
+        const unsigned at_barrier = count(State::AT_BARRIER);
+        if (count(State::DONE) == threads) return;
+        if (at_barrier != threads) {
+            error = at_barrier ? "a barrier is not reached by all threads of its block"
+                               : "lanes wait for others of their warp that do not come";
+            return;
+        }
+        for (unsigned thread = 0; thread < threads; ++thread) fibres[thread].state = State::READY;
+    }
+}
+
+}  // namespace
+
+Thread current;
+
+void fail(const char* what) {
+    if (error.empty()) error = what;
+    leave(State::DONE);
+    std::abort();
+}
+
+void barrier() { leave(State::AT_BARRIER); }
+
+const unsigned char* exchange(const char* what, unsigned mask, const void* value, size_t bytes) {
+    const unsigned lane = running % LANES, first = running - lane;
+    Warp& warp = warps[running / LANES];
+    if (!(mask >> lane & 1)) fail("a lane waits for others that do not count it in");
+    if (warp.arrived == 0) {
+        warp.what = what;
+        warp.mask = mask;
+    } else if (warp.mask != mask || std::strcmp(warp.what, what) != 0) {
+        fail("lanes of one warp wait for different things");
+    }
+    unsigned char* slots = warp.slots[warp.turn];
+    if (bytes) std::memcpy(slots + SLOT_BYTES * lane, value, bytes);
+    warp.arrived |= 1u << lane;
+    if (warp.arrived != mask) {
+        leave(State::AT_WARP);
+        return slots;
+    }
+    warp.arrived = 0;
+    warp.turn ^= 1;
+    for (unsigned other = 0; other < LANES; ++other)
+        if (mask >> other & 1 && other != lane) fibres[first + other].state = State::READY;
+    return slots;
+}
+
+unsigned char* dynamic_shared() { return dynamic.data(); }
+
+}  // namespace shim
+
+// Runs `kernel` for every block of the grid. Returns why it failed, or null; the text is there until the next launch.
+extern "C" const char* shim_launch(void (*kernel)(const void*), const unsigned grid[3], const unsigned block[3],
+                                   size_t shared_bytes, const void* arguments) {
+    using namespace shim;
+    const std::lock_guard<std::mutex> guard(launching);
+    error.clear();
+    threads = block[0] * block[1] * block[2];
+    if (threads == 0 || threads > THREADS_MAX) return "a block has 1 to 1024 threads";
+    thread_size = {block[0], block[1], block[2]};
+    entry = kernel;
+    launch_arguments = arguments;
+    dynamic.resize(shared_bytes);
+    while (fibres.size() < threads) fibres.push_back({{}, new_stack(), State::DONE});
+    current.block_size = thread_size;
+    current.grid_size = {grid[0], grid[1], grid[2]};
+    for (unsigned z = 0; z < grid[2]; ++z)
+        for (unsigned y = 0; y < grid[1]; ++y)
+            for (unsigned x = 0; x < grid[0] && error.empty(); ++x) {
+                current.block = {x, y, z};
+                run_block();
+            }
+    // A copy: another launch may fail before this one's caller has read it.
+    static thread_local std::string told;
+    told = error;
+    return told.empty() ? nullptr : told.c_str();
+}
+
+extern "C" void* shim_allocate(size_t bytes) {
+    void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (memory) std::memset(memory, 0xff, bytes);
+    return memory;
+}
+
+extern "C" void shim_free(void* memory) { std::free(memory); }

@@ -1,0 +1,108 @@
+// CUDA's names for kernels that run on the host, for tests.
+//
+// A launch runs its blocks one after the other. The threads of a block are fibres on one thread of the host: each runs until
+// it waits at a barrier or for its warp, and an order that no thread depends on is not a matter of luck. What a GPU leaves
+// undefined is an error here: a barrier that some threads of a block do not reach, lanes of a warp that wait for different
+// things, dynamic shared memory beyond what the launch asked for.
+#pragma once
+
+#include <math.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace shim {
+
+struct Dimensions {
+    unsigned x, y, z;
+};
+
+struct Thread {
+    Dimensions thread, block, block_size, grid_size;
+};
+
+// Of the fibre that runs.
+extern Thread current;
+
+// Waits for all threads of the block.
+void barrier();
+
+// Gives `bytes` of this lane to its warp, waits for the others of `mask`, and returns those of lane 0; lane i's are
+// `SLOT_BYTES` · i behind. They are there until this thread waits for its warp the next time but one.
+constexpr size_t SLOT_BYTES = 64;
+const unsigned char* exchange(const char* what, unsigned mask, const void* value, size_t bytes);
+
+// As many bytes as the launch asked for.
+unsigned char* dynamic_shared();
+
+// Ends the launch with an error.
+[[noreturn]] void fail(const char* what);
+
+inline float f16_to_f32(unsigned short bits) {
+    _Float16 half;
+    std::memcpy(&half, &bits, sizeof half);
+    return static_cast<float>(half);
+}
+
+template <class T>
+T from_lane(const char* what, unsigned mask, T value, unsigned lane) {
+    static_assert(sizeof(T) <= SLOT_BYTES);
+    const unsigned char* slots = exchange(what, mask, &value, sizeof value);
+    if (lane >= 32 || !(mask >> lane & 1)) fail("shuffle from a lane that takes no part");
+    T result;
+    std::memcpy(&result, slots + SLOT_BYTES * lane, sizeof result);
+    return result;
+}
+
+inline unsigned lane() { return current.thread.x % 32; }
+
+}  // namespace shim
+
+#define DEVICE [[maybe_unused]] static inline
+// In a section of its own: the shim fills it with NaNs before each block, so that no block reads what another wrote.
+#define SHARED static __attribute__((section("shim_shared")))
+
+#define KERNEL(name, threads, Arguments)                                              \
+    static void name##_body(const Arguments& arguments);                              \
+    extern "C" void name(const void* arguments) {                                     \
+        name##_body(*static_cast<const Arguments*>(arguments));                       \
+    }                                                                                 \
+    extern "C" const unsigned name##_threads_max = threads;                           \
+    extern "C" const unsigned name##_argument_bytes = sizeof(Arguments);              \
+    static void name##_body(const Arguments& arguments)
+
+#define threadIdx (shim::current.thread)
+#define blockIdx (shim::current.block)
+#define blockDim (shim::current.block_size)
+#define gridDim (shim::current.grid_size)
+
+inline void __syncthreads() { shim::barrier(); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) { shim::exchange("syncwarp", mask, nullptr, 0); }
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, unsigned distance) {
+    return shim::from_lane("shfl_xor", mask, value, shim::lane() ^ distance);
+}
+template <class T>
+T __shfl_sync(unsigned mask, T value, unsigned lane) {
+    return shim::from_lane("shfl", mask, value, lane % 32);
+}
+
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+inline unsigned __float_as_uint(float value) {
+    unsigned bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};

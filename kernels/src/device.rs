@@ -1,0 +1,145 @@
+use std::fmt::Debug;
+
+use thiserror::Error;
+
+/// Bytes of a device, from an allocation that lives as long as the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    address: u64,
+    bytes: usize,
+}
+
+/// How many threads run a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaunchShape {
+    /// Blocks.
+    pub grid: [u32; 3],
+    /// Threads of a block.
+    pub threads: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DeviceError {
+    #[error("{bytes} bytes of device memory cannot be allocated: {reason}")]
+    Allocation { bytes: usize, reason: String },
+    #[error("bytes {start} to {end} are not in device memory of {bytes}")]
+    OutOfRange { start: usize, end: usize, bytes: usize },
+    #[error("{kernel}: {operand} has {got} bytes, needs {wanted}")]
+    Operand { kernel: &'static str, operand: &'static str, got: usize, wanted: usize },
+    #[error("{kernel}: {what} is {got}, must be {wanted}")]
+    Shape { kernel: &'static str, what: &'static str, got: usize, wanted: &'static str },
+    #[error("{kernel}: no kernel for {format}")]
+    Format { kernel: &'static str, format: &'static str },
+    #[error("{kernel}: sizes are beyond 32 bits")]
+    TooLarge { kernel: &'static str },
+    /// The device can be used no more.
+    #[error("{kernel} failed: {reason}")]
+    Launch { kernel: &'static str, reason: String },
+    #[error("copy of {bytes} bytes failed: {reason}")]
+    Copy { bytes: usize, reason: String },
+}
+
+impl DeviceMemory {
+    /// What a device has allocated.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are the device's until the device is dropped, and nothing else's.
+    #[expect(unsafe_code, reason = "launches trust the address")]
+    pub const unsafe fn new(address: u64, bytes: usize) -> Self {
+        Self { address, bytes }
+    }
+
+    pub const fn address(self) -> u64 {
+        self.address
+    }
+
+    pub const fn bytes(self) -> usize {
+        self.bytes
+    }
+
+    /// `bytes` of it, from byte `start`.
+    pub fn part(self, start: usize, bytes: usize) -> Result<Self, DeviceError> {
+        let end = start.saturating_add(bytes);
+        if end > self.bytes {
+            return Err(DeviceError::OutOfRange { start, end, bytes: self.bytes });
+        }
+        Ok(Self { address: self.address + start as u64, bytes })
+    }
+
+    /// The address, if so many elements of so many bytes lie there.
+    pub(crate) fn holding(
+        self,
+        kernel: &'static str,
+        operand: &'static str,
+        elements: u64,
+        element_bytes: u64,
+    ) -> Result<u64, DeviceError> {
+        let wanted = elements.checked_mul(element_bytes).and_then(|bytes| usize::try_from(bytes).ok());
+        let wanted = wanted.ok_or(DeviceError::TooLarge { kernel })?;
+        if self.bytes < wanted {
+            return Err(DeviceError::Operand { kernel, operand, got: self.bytes, wanted });
+        }
+        Ok(self.address)
+    }
+
+    pub(crate) fn of_f32(
+        self,
+        kernel: &'static str,
+        operand: &'static str,
+        elements: u64,
+    ) -> Result<u64, DeviceError> {
+        self.holding(kernel, operand, elements, 4)
+    }
+
+    pub(crate) fn of_u32(
+        self,
+        kernel: &'static str,
+        operand: &'static str,
+        elements: u64,
+    ) -> Result<u64, DeviceError> {
+        self.holding(kernel, operand, elements, 4)
+    }
+}
+
+/// What launches run on. They run in the order they are launched, and copies take their turn among them.
+pub trait Device: Debug + Send {
+    /// Bytes that are freed with the device. Their content is anything.
+    fn allocate(&mut self, bytes: usize) -> Result<DeviceMemory, DeviceError>;
+
+    /// Copies to the start of `to`.
+    fn write(&mut self, to: DeviceMemory, bytes: &[u8]) -> Result<(), DeviceError>;
+
+    /// Copies from the start of `from`, after everything launched so far.
+    fn read(&mut self, from: DeviceMemory, bytes: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    ///
+    /// `arguments` are the bytes of the kernel's own structure, and every address in them is of memory of this device that is as
+    /// long as the kernel takes it to be, and that no thread of the kernel writes while another uses it.
+    #[expect(unsafe_code, reason = "a kernel follows the addresses it is given")]
+    unsafe fn launch(
+        &mut self,
+        kernel: &'static str,
+        shape: LaunchShape,
+        arguments: &[u8],
+    ) -> Result<(), DeviceError>;
+}
+
+/// The bytes of a kernel's arguments.
+///
+/// # Safety
+///
+/// `T` is `repr(C)` without padding.
+#[expect(unsafe_code, reason = "the bytes of a structure")]
+pub(crate) unsafe fn bytes_of<T>(arguments: &T) -> &[u8] {
+    // SAFETY: the reference is to so many bytes, all of which are written, as there is no padding.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(arguments).cast(), size_of::<T>()) }
+}
+
+/// Blocks of so many threads for so many elements.
+pub(crate) fn blocks(kernel: &'static str, elements: u64, threads: u32) -> Result<u32, DeviceError> {
+    u32::try_from(elements.div_ceil(u64::from(threads))).map_err(|_| DeviceError::TooLarge { kernel })
+}

@@ -1,0 +1,44 @@
+//! Names of kernels that come in several formats, as `FOR_EACH_FORMAT` of `formats.cuh` makes them.
+
+use sparkherd_checkpoint::Dtype;
+
+use crate::DeviceError;
+
+/// The kernel of a name for weights of a format.
+macro_rules! kernel_of {
+    ($name:literal, $dtype:expr) => {
+        match $dtype {
+            Dtype::F32 => concat!($name, "_f32"),
+            Dtype::F16 => concat!($name, "_f16"),
+            Dtype::Bf16 => concat!($name, "_bf16"),
+            Dtype::Q8_0 => concat!($name, "_q8_0"),
+            Dtype::Q4_0 => concat!($name, "_q4_0"),
+            Dtype::Q4K => concat!($name, "_q4_k"),
+            Dtype::Q6K => concat!($name, "_q6_k"),
+        }
+    };
+}
+
+/// The kernel of a name for a vector of weights, which no checkpoint has in blocks.
+macro_rules! kernel_of_vector {
+    ($name:literal, $dtype:expr) => {
+        match $dtype {
+            Dtype::F32 => Ok(concat!($name, "_f32")),
+            Dtype::F16 => Ok(concat!($name, "_f16")),
+            Dtype::Bf16 => Ok(concat!($name, "_bf16")),
+            blocks => Err($crate::DeviceError::Format { kernel: $name, format: blocks.name() }),
+        }
+    };
+}
+
+pub(crate) use {kernel_of, kernel_of_vector};
+
+/// Bytes of a row of so many values.
+pub(crate) fn row_bytes(kernel: &'static str, dtype: Dtype, columns: u32) -> Result<u64, DeviceError> {
+    dtype.row_bytes(u64::from(columns)).map_err(|_| DeviceError::Shape {
+        kernel,
+        what: "columns of a weight in blocks",
+        got: columns as usize,
+        wanted: "whole blocks",
+    })
+}

@@ -1,0 +1,64 @@
+#![expect(unsafe_code, reason = "a launch")]
+
+use sparkherd_checkpoint::Dtype;
+
+use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, blocks, bytes_of};
+use crate::format::{kernel_of, row_bytes};
+
+/// Rows that one launch multiplies.
+pub const LINEAR_ROWS_MAX: u32 = 8;
+/// Outputs of a block: one for each of its warps.
+const WARPS: u32 = 8;
+const WARP: u32 = 32;
+
+/// `out = x · weightᵀ` for a few rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// `[rows, inputs]` f32
+    pub x: DeviceMemory,
+    /// `[outputs, inputs]`, from a multiple of 256 bytes
+    pub weight: DeviceMemory,
+    pub dtype: Dtype,
+    /// `[rows, outputs]` f32, apart from `x`
+    pub out: DeviceMemory,
+    /// 1 to [`LINEAR_ROWS_MAX`]
+    pub rows: u32,
+    pub inputs: u32,
+    pub outputs: u32,
+}
+
+#[repr(C)]
+struct Arguments {
+    x: u64,
+    weight: u64,
+    out: u64,
+    rows: u32,
+    inputs: u32,
+    outputs: u32,
+    _end: u32,
+}
+
+impl Linear {
+    pub fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
+        let Self { x, weight, dtype, out, rows, inputs, outputs } = *self;
+        let kernel = kernel_of!("linear", dtype);
+        if rows == 0 || rows > LINEAR_ROWS_MAX {
+            return Err(DeviceError::Shape { kernel, what: "rows", got: rows as usize, wanted: "1 to 8" });
+        }
+        let row_bytes = row_bytes(kernel, dtype, inputs)?;
+        let arguments = Arguments {
+            x: x.of_f32(kernel, "x", u64::from(rows) * u64::from(inputs))?,
+            weight: weight.holding(kernel, "weight", outputs.into(), row_bytes)?,
+            out: out.of_f32(kernel, "out", u64::from(rows) * u64::from(outputs))?,
+            rows,
+            inputs,
+            outputs,
+            _end: 0,
+        };
+        let shape =
+            LaunchShape { grid: [blocks(kernel, outputs.into(), WARPS)?, 1, 1], threads: WARPS * WARP };
+        // SAFETY: every operand is as long as its shape says; an output is written by one warp. Words of 16 bytes are read only
+        // where rows begin at multiples of them, which they do in a weight from a multiple of 256.
+        unsafe { device.launch(kernel, shape, bytes_of(&arguments)) }
+    }
+}

@@ -1,0 +1,21 @@
+/// A file of CUDA C++, as it is compiled.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// As `#include` names it, or as errors do.
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+macro_rules! sources {
+    ($folder:literal: $($name:literal),+ $(,)?) => {
+        &[$(Source { name: $name, text: include_str!(concat!("../", $folder, "/", $name)) }),+]
+    };
+}
+
+/// What kernels include.
+pub const HEADERS: &[Source] =
+    sources!("cu/common": "formats.cuh", "numbers.cuh", "platform.cuh", "reduce.cuh");
+
+/// Each is compiled by itself.
+pub const SOURCES: &[Source] =
+    sources!("cu": "attention.cu", "elementwise.cu", "embed.cu", "linear.cu", "rms_norm.cu");
