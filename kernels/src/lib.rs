@@ -12,18 +12,22 @@
 //! one structure by value, laid out the same on both sides.
 
 mod attention;
+mod compile;
 mod device;
 mod elementwise;
 mod embed;
 mod format;
 mod linear;
+mod resources;
 mod rms_norm;
 mod sources;
 
 pub use attention::{Attention, HEAD_DIM_MAX, KvDtype, KvLayer, KvWrite};
+pub use compile::{ARCHITECTURES, Architecture, CompileError, Compiler, Cubin};
 pub use device::{Device, DeviceError, DeviceMemory, LaunchShape};
 pub use elementwise::{Add, AddBias, GatherRows, Rope, SiluMultiply};
 pub use embed::Embed;
 pub use linear::{LINEAR_ROWS_MAX, Linear};
+pub use resources::Resources;
 pub use rms_norm::{AddRmsNorm, HeadRmsNorm, RmsNorm};
 pub use sources::{HEADERS, SOURCES, Source};

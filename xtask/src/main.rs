@@ -7,6 +7,7 @@ mod cargo;
 mod checkout;
 mod demo;
 mod generate;
+mod kernels;
 mod ladder;
 mod tidy;
 
@@ -59,6 +60,12 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Compile the CUDA kernels for every chip, and write down what they take there
+    Kernels {
+        /// Write nothing; fail if kernels take something else than is written down
+        #[arg(long)]
+        check: bool,
+    },
     /// Check what no compiler checks: sizes, banned calls, layers, licences, dead files
     Tidy,
 }
@@ -70,6 +77,7 @@ fn main() -> ExitCode {
         Command::Arm64 => arm64::test(),
         Command::BenchPeers { rounds, only_serving } => bench_peers::run(rounds, only_serving),
         Command::Generate { check } => generate::run(check),
+        Command::Kernels { check } => kernels::run(check),
         Command::Tidy => tidy::run(),
     };
     match result {
