@@ -14,7 +14,8 @@ fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").unwrap());
     let kernels = folder.join("../cu");
     let faults = folder.join("faults.cu");
-    for watched in [&kernels, &folder.join("shim.hpp"), &folder.join("shim.cpp"), &faults] {
+    let shim = ["shim.hpp", "shim.cpp", "mma.cpp"].map(|name| folder.join(name));
+    for watched in [&kernels, &faults].into_iter().chain(&shim) {
         println!("cargo::rerun-if-changed={}", watched.display());
     }
     let compiler = cc::Build::new().cpp(true).opt_level(1).get_compiler();
@@ -25,7 +26,8 @@ fn main() {
         .collect();
     sources.sort();
     sources.push(faults);
-    let mut objects = vec![compile(&compiler, &folder, &folder.join("shim.cpp"), &out)];
+    let shim = ["shim.cpp", "mma.cpp"].map(|name| compile(&compiler, &folder, &folder.join(name), &out));
+    let mut objects = shim.to_vec();
     objects.extend(sources.iter().map(|source| compile(&compiler, &folder, source, &out)));
     let library = out.join("libsparkherd_kernels_host.so");
     let mut link = compiler.to_command();

@@ -57,11 +57,16 @@ T from_lane(const char* what, unsigned mask, T value, unsigned lane) {
 
 inline unsigned lane() { return current.thread.x % 32; }
 
+// See common/mma.cuh for who holds what.
+void mma_16_8_16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+
 }  // namespace shim
 
 #define DEVICE [[maybe_unused]] static inline
 // In a section of its own: the shim fills it with NaNs before each block, so that no block reads what another wrote.
 #define SHARED static __attribute__((section("shim_shared")))
+
+#define __align__(bytes) __attribute__((aligned(bytes)))
 
 #define KERNEL(name, threads, Arguments)                                              \
     static void name##_body(const Arguments& arguments);                              \

@@ -17,6 +17,9 @@ pub(crate) struct Case {
     pub(crate) kv: KvShape,
     /// Largest difference from the oracle, relative to its largest output (or to 1).
     pub(crate) bound: f32,
+    /// Of a product with a matrix; 0 of everything else.
+    #[allow(dead_code, reason = "the tests of CUDA kernels include this file too, and read it")]
+    pub(crate) linear_rows: usize,
     /// Type, rows, columns.
     weights: Vec<(Dtype, usize, usize)>,
     /// Rows, columns.
@@ -159,11 +162,11 @@ fn case(
     activations: Vec<(usize, usize)>,
     run: impl Fn(&mut dyn Backend, &[Weight], &[Activation]) -> Result<Vec<Activation>, BackendError> + 'static,
 ) -> Case {
-    Case { name, kv: NO_KV, bound: BOUND, weights, activations, run: Box::new(run) }
+    Case { name, kv: NO_KV, bound: BOUND, linear_rows: 0, weights, activations, run: Box::new(run) }
 }
 
 fn linear(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) -> Case {
-    case(
+    let case = case(
         format!("linear {dtype:?} {rows} × {inputs} → {outputs}"),
         vec![(dtype, outputs, inputs)],
         vec![(rows, inputs), (rows, outputs)],
@@ -171,12 +174,13 @@ fn linear(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) -> Case {
             backend.linear(Linear { x: at[0], weight: weights[0], out: at[1] })?;
             Ok(vec![at[1]])
         },
-    )
+    );
+    Case { linear_rows: rows, ..case }
 }
 
 /// Rows that rounding to 8 bits keeps: integers, of which each block has one of the largest size.
 fn linear_of_integers(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) -> Case {
-    case(
+    let case = case(
         format!("linear of integers {dtype:?} {rows} × {inputs} → {outputs}"),
         vec![(dtype, outputs, inputs)],
         vec![(rows, inputs), (rows, outputs)],
@@ -187,7 +191,8 @@ fn linear_of_integers(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) 
             backend.linear(Linear { x: at[0], weight: weights[0], out: at[1] })?;
             Ok(vec![at[1]])
         },
-    )
+    );
+    Case { linear_rows: rows, ..case }
 }
 
 fn rms_norm(dtype: Dtype, rows: usize, width: usize) -> Case {

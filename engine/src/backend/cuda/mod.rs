@@ -13,7 +13,7 @@ mod operands;
 
 use sparkherd_footprint::{BLOCK_TOKENS, KvDtype, Workspace};
 use sparkherd_kernels as kernels;
-use sparkherd_kernels::{Device, DeviceMemory};
+use sparkherd_kernels::Device;
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
@@ -248,25 +248,15 @@ impl<D: Device> Backend for Cuda<D> {
             out: Activation { columns: outputs, .. },
         } = args;
         let matrix = self.memory.weight("linear", weight)?;
-        let each = kernels::LINEAR_ROWS_MAX as usize;
-        for first in (0..rows).step_by(each) {
-            let rows = each.min(rows - first);
-            let part = |memory: DeviceMemory, columns: usize| {
-                let bytes = columns * size_of::<f32>();
-                memory.part(first * bytes, rows * bytes)
-            };
-            let launch = kernels::Linear {
-                x: part(x, inputs)?,
-                weight: matrix,
-                dtype: weight.dtype,
-                out: part(out, outputs)?,
-                rows: count("linear", rows)?,
-                inputs: count("linear", inputs)?,
-                outputs: count("linear", outputs)?,
-            };
-            launch.launch(&mut self.device)?;
+        let dtype = weight.dtype;
+        let (rows, inputs, outputs) =
+            (count("linear", rows)?, count("linear", inputs)?, count("linear", outputs)?);
+        if rows > kernels::LINEAR_ROWS_MAX {
+            let launch = kernels::LinearRows { x, weight: matrix, dtype, out, rows, inputs, outputs };
+            return Ok(launch.launch(&mut self.device)?);
         }
-        Ok(())
+        let launch = kernels::Linear { x, weight: matrix, dtype, out, rows, inputs, outputs };
+        Ok(launch.launch(&mut self.device)?)
     }
 
     fn add_bias(&mut self, args: AddBias) -> Result<(), BackendError> {
