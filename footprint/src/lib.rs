@@ -31,7 +31,7 @@ pub use plan::{
 pub use platform::{Backend, CPU_RUNTIME_HOST_BYTES, Platform};
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};
-pub use workspace::{Buffer, Workspace, logit_rows_max, workspace};
+pub use workspace::{ATTENTION_SPLITS_MAX, Buffer, Workspace, logit_rows_max, workspace};
 
 /// Tokens in one block of the paged KV pool.
 pub const BLOCK_TOKENS: u32 = 16;

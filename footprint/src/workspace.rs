@@ -5,6 +5,9 @@ use crate::{Backend, FootprintError, Platform, Serving, step_tokens_max};
 /// Kernels take rows in tiles of at most 16, the last of which is padded.
 const PACKED_PADDING_ROWS: u64 = 15;
 
+/// Blocks of a GPU that share one sequence's attention at most: with a key head each, 4 sequences of 8 key heads fill any chip.
+pub const ATTENTION_SPLITS_MAX: u32 = 32;
+
 /// One scratch buffer of the engine: allocated once at load, reused by every layer and every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
@@ -63,11 +66,14 @@ pub struct Workspace {
     pub logits: Buffer,
     /// `[max(tokens, logit_rows) + padding, widest input]`: on CPU cores, the rows of one operation packed for its kernels; else empty.
     pub packed: Buffer,
+    /// `[concurrency, query_heads, `[`ATTENTION_SPLITS_MAX`]`, head_dim + 2]`: on a GPU, what the blocks that share a long sequence
+    /// find in their parts of it; else empty.
+    pub partial: Buffer,
 }
 
 impl Workspace {
     /// All buffers with their names, in the order they lie in the arena.
-    pub fn buffers(&self) -> [(&'static str, Buffer); 12] {
+    pub fn buffers(&self) -> [(&'static str, Buffer); 13] {
         [
             ("residual", self.residual),
             ("normed", self.normed),
@@ -81,6 +87,7 @@ impl Workspace {
             ("last_hidden", self.last_hidden),
             ("logits", self.logits),
             ("packed", self.packed),
+            ("partial", self.partial),
         ]
     }
 
@@ -117,9 +124,9 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
     let head = u64::from(facts.head_dim);
     let query_heads = u64::from(facts.attention_heads);
     let kv_heads = u64::from(facts.kv_heads);
-    let packed_rows = match platform.backend {
-        Backend::Cpu => tokens.max(logit_rows).checked_add(PACKED_PADDING_ROWS)?,
-        Backend::Cuda => 0,
+    let (packed_rows, split_rows) = match platform.backend {
+        Backend::Cpu => (tokens.max(logit_rows).checked_add(PACKED_PADDING_ROWS)?, 0),
+        Backend::Cuda => (0, u64::from(serving.concurrency)),
     };
     let widest_input = hidden.max(intermediate).max(query_heads.checked_mul(head)?);
     Some(Workspace {
@@ -137,5 +144,11 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
         last_hidden: Buffer::f32(&[logit_rows, hidden])?,
         logits: Buffer::f32(&[logit_rows, u64::from(facts.vocab_size)])?,
         packed: Buffer::f32(&[packed_rows, widest_input])?,
+        partial: Buffer::f32(&[
+            split_rows,
+            query_heads,
+            u64::from(ATTENTION_SPLITS_MAX),
+            head.checked_add(2)?,
+        ])?,
     })
 }

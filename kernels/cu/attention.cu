@@ -7,8 +7,12 @@
 //   keys, values [rows, kv_heads · head_dim] f32; queries, out [rows, query_heads · head_dim] f32; head_dim up to 256
 //   pool: [layer][block][keys, values][kv_head][16 tokens][head_dim] of f32 or bf16
 //
-// Attention: a block for each row, key head and part of its query heads; its warps take positions in turns, with a running
-// softmax each, and put theirs together in the order of the warps. What a row gets depends on nothing but its sequence.
+// Attention: a block for each row, key head, part of its query heads and, where there are too few rows to fill the chip, run of
+// `split_positions`; its warps take positions in turns, with a running softmax each, and put theirs together in the order of the
+// warps. `combine` does the same for runs. Runs begin at fixed positions, so that what a row gets depends on nothing but its
+// sequence.
+//
+//   partial [rows, query_heads, splits] of head_dim values, the largest score and the sum of exponentials
 #include "numbers.cuh"
 #include "reduce.cuh"
 
@@ -43,8 +47,24 @@ struct AttentionArguments {
     const u32* positions;
     const u32* first_blocks;
     const u32* block_tables;
+    // Of runs; not used where `splits` is 1.
+    float* partial;
     u32 query_heads;
     float scale;
+    // A block has `HEADS` of a key head's query heads, or what is left of them.
+    u32 parts;
+    u32 splits;
+    u32 split_positions;
+};
+
+struct CombineArguments {
+    const float* partial;
+    float* out;
+    const u32* positions;
+    u32 query_heads;
+    u32 head_dim;
+    u32 splits;
+    u32 split_positions;
 };
 
 struct PoolF32 {
@@ -114,8 +134,26 @@ DEVICE void take(Running& running, const AttentionArguments& arguments, const fl
     }
 }
 
+// Where a block is in the grid: its query heads, and the positions from `begin` on to one before `end`.
+struct Task {
+    u32 first_head, heads, split, begin, end;
+};
+
+DEVICE Task task_of(const AttentionArguments& arguments) {
+    const u32 group = arguments.query_heads / arguments.pool.kv_heads;
+    const u32 part = blockIdx.z % arguments.parts, split = blockIdx.z / arguments.parts, left = group - part * HEADS;
+    const u32 all = arguments.positions[blockIdx.x] + 1;
+    Task task = {blockIdx.y * group + part * HEADS, left < HEADS ? left : HEADS, split, 0, all};
+    if (arguments.splits > 1) {
+        task.begin = split * arguments.split_positions;
+        const u32 end = task.begin + arguments.split_positions;
+        task.end = end < all ? end : all;
+    }
+    return task;
+}
+
 // Puts the warps' parts together; a warp without any position has a largest score of −∞ and counts for nothing.
-DEVICE void finish(const Running& running, const AttentionArguments& arguments, u32 first_head, u32 heads) {
+DEVICE void finish(const Running& running, const AttentionArguments& arguments, const Task& task) {
     SHARED float largest[WARPS][HEADS], sums[WARPS][HEADS], values[WARPS][HEADS][HEAD_DIM_MAX];
     const u32 warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, head_dim = arguments.pool.head_dim;
     for (u32 head = 0; head < HEADS; ++head) {
@@ -126,7 +164,7 @@ DEVICE void finish(const Running& running, const AttentionArguments& arguments, 
         for (u32 i = 0; i < LANE_VALUES; ++i) values[warp][head][lane + i * WARP] = running.values[head][i];
     }
     __syncthreads();
-    for (u32 index = threadIdx.x; index < heads * head_dim; index += THREADS) {
+    for (u32 index = threadIdx.x; index < task.heads * head_dim; index += THREADS) {
         const u32 head = index / head_dim, place = index % head_dim;
         float all = largest[0][head], sum = 0.0f, value = 0.0f;
         for (u32 other = 1; other < WARPS; ++other) all = fmaxf(all, largest[other][head]);
@@ -135,35 +173,63 @@ DEVICE void finish(const Running& running, const AttentionArguments& arguments, 
             sum += sums[other][head] * weight;
             value += values[other][head][place] * weight;
         }
-        const u64 row = static_cast<u64>(blockIdx.x) * arguments.query_heads + first_head + head;
-        arguments.out[row * head_dim + place] = value / sum;
+        const u64 row = static_cast<u64>(blockIdx.x) * arguments.query_heads + task.first_head + head;
+        if (arguments.splits == 1) {
+            arguments.out[row * head_dim + place] = value / sum;
+            continue;
+        }
+        float* partial = arguments.partial + (row * arguments.splits + task.split) * (head_dim + 2);
+        partial[place] = value;
+        if (place == 0) {
+            partial[head_dim] = all;
+            partial[head_dim + 1] = sum;
+        }
     }
 }
 
 template <class Pool>
 DEVICE void attention(const AttentionArguments& arguments) {
     const u32 row = blockIdx.x, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
-    const u32 head_dim = arguments.pool.head_dim, group = arguments.query_heads / arguments.pool.kv_heads;
-    const u32 first_head = blockIdx.y * group + blockIdx.z * HEADS;
-    const u32 left = group - blockIdx.z * HEADS, heads = left < HEADS ? left : HEADS;
+    const u32 head_dim = arguments.pool.head_dim;
+    const Task task = task_of(arguments);
+    if (task.begin >= task.end) return;
     float queries[HEADS][LANE_VALUES];
     Running running;
     for (u32 head = 0; head < HEADS; ++head) {
-        const u64 start = (static_cast<u64>(row) * arguments.query_heads + first_head + head) * head_dim;
+        const u64 start = (static_cast<u64>(row) * arguments.query_heads + task.first_head + head) * head_dim;
         for (u32 i = 0; i < LANE_VALUES; ++i) {
             const u32 place = lane + i * WARP;
-            queries[head][i] = head < heads && place < head_dim ? arguments.queries[start + place] : 0.0f;
+            queries[head][i] = head < task.heads && place < head_dim ? arguments.queries[start + place] : 0.0f;
             running.values[head][i] = 0.0f;
         }
         running.largest[head] = __uint_as_float(0xff800000u);
         running.sum[head] = 0.0f;
     }
     const u32* table = arguments.block_tables + arguments.first_blocks[row];
-    for (u32 position = warp; position <= arguments.positions[row]; position += WARPS) {
+    for (u32 position = task.begin + warp; position < task.end; position += WARPS) {
         const u32 slot = table[position / BLOCK_TOKENS] * BLOCK_TOKENS + position % BLOCK_TOKENS;
         take<Pool>(running, arguments, queries, slot);
     }
-    finish(running, arguments, first_head, heads);
+    finish(running, arguments, task);
+}
+
+// A block for each row and query head.
+KERNEL(attention_combine, THREADS, CombineArguments) {
+    const u64 row = static_cast<u64>(blockIdx.x) * arguments.query_heads + blockIdx.y;
+    const u32 head_dim = arguments.head_dim, stride = head_dim + 2;
+    const u32 splits = arguments.positions[blockIdx.x] / arguments.split_positions + 1;
+    const float* partial = arguments.partial + row * arguments.splits * stride;
+    float largest = partial[head_dim];
+    for (u32 split = 1; split < splits; ++split) largest = fmaxf(largest, partial[split * stride + head_dim]);
+    for (u32 place = threadIdx.x; place < head_dim; place += THREADS) {
+        float sum = 0.0f, value = 0.0f;
+        for (u32 split = 0; split < splits; ++split) {
+            const float weight = expf(partial[split * stride + head_dim] - largest);
+            sum += partial[split * stride + head_dim + 1] * weight;
+            value += partial[split * stride + place] * weight;
+        }
+        arguments.out[row * head_dim + place] = value / sum;
+    }
 }
 
 KERNEL(kv_write_f32, THREADS, KvWriteArguments) { kv_write<PoolF32>(arguments); }

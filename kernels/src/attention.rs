@@ -6,6 +6,8 @@ use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, bytes_of};
 pub const HEAD_DIM_MAX: u32 = 256;
 const BLOCK_TOKENS: u64 = 16;
 const THREADS: u32 = 256;
+/// The largest score and the sum of exponentials, beside a head's values.
+const PARTIAL_SUMS: u64 = 2;
 /// Query heads that one block computes.
 const HEADS: u32 = 4;
 
@@ -58,6 +60,19 @@ pub struct Attention {
     pub table_entries: u32,
     pub query_heads: u32,
     pub scale: f32,
+    /// Where there are few rows: positions are shared by several blocks.
+    pub split: Option<AttentionSplit>,
+}
+
+/// How the positions of a row are shared.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionSplit {
+    /// `[rows, query_heads, splits, head_dim + 2]` f32: what each block finds.
+    pub partial: DeviceMemory,
+    /// Of each block.
+    pub positions: u32,
+    /// Blocks for the longest row.
+    pub splits: u32,
 }
 
 #[repr(C)]
@@ -83,8 +98,24 @@ struct AttentionArguments {
     positions: u64,
     first_blocks: u64,
     block_tables: u64,
+    partial: u64,
     query_heads: u32,
     scale: f32,
+    parts: u32,
+    splits: u32,
+    split_positions: u32,
+    _end: u32,
+}
+
+#[repr(C)]
+struct CombineArguments {
+    partial: u64,
+    out: u64,
+    positions: u64,
+    query_heads: u32,
+    head_dim: u32,
+    splits: u32,
+    split_positions: u32,
 }
 
 impl KvDtype {
@@ -145,8 +176,41 @@ impl KvWrite {
 impl Attention {
     /// # Safety
     ///
-    /// The table's entries are of the pool's blocks, and has enough of them from a row's first block on for its position.
+    /// The table's entries are of the pool's blocks, there are enough of them from a row's first block on for its position, and a
+    /// split has enough blocks for every position.
     pub unsafe fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
+        let Self { pool, out, positions, rows, query_heads, split, .. } = *self;
+        let kernel = match pool.dtype {
+            KvDtype::F32 => "attention_f32",
+            KvDtype::Bf16 => "attention_bf16",
+        };
+        if pool.kv_heads == 0 || query_heads % pool.kv_heads != 0 {
+            let (got, wanted) = (query_heads as usize, "a multiple of the key heads");
+            return Err(DeviceError::Shape { kernel, what: "query heads", got, wanted });
+        }
+        let arguments = self.arguments(kernel)?;
+        let grid = [rows, pool.kv_heads, arguments.parts * arguments.splits];
+        // SAFETY: every operand is as long as its shape says, the caller vouches for the table, and a head of a row of `out`, or of
+        // a split, is written by one block.
+        unsafe { device.launch(kernel, LaunchShape { grid, threads: THREADS }, bytes_of(&arguments)) }?;
+        if split.is_none() {
+            return Ok(());
+        }
+        let combine = CombineArguments {
+            partial: arguments.partial,
+            out: out.address(),
+            positions: positions.address(),
+            query_heads,
+            head_dim: pool.head_dim,
+            splits: arguments.splits,
+            split_positions: arguments.split_positions,
+        };
+        let shape = LaunchShape { grid: [rows, query_heads, 1], threads: THREADS };
+        // SAFETY: the same operands, checked above.
+        unsafe { device.launch("attention_combine", shape, bytes_of(&combine)) }
+    }
+
+    fn arguments(&self, kernel: &'static str) -> Result<AttentionArguments, DeviceError> {
         let Self {
             pool,
             queries,
@@ -158,35 +222,43 @@ impl Attention {
             table_entries,
             query_heads,
             scale,
+            split,
         } = *self;
-        let kernel = match pool.dtype {
-            KvDtype::F32 => "attention_f32",
-            KvDtype::Bf16 => "attention_bf16",
+        let (rows, heads, head_dim) = (u64::from(rows), u64::from(query_heads), u64::from(pool.head_dim));
+        let elements = rows * heads * head_dim;
+        let (partial, splits, split_positions) = match split {
+            None => (0, 1, 0),
+            Some(AttentionSplit { positions: 0, .. }) => {
+                return Err(DeviceError::Shape {
+                    kernel,
+                    what: "positions of a split",
+                    got: 0,
+                    wanted: "some",
+                });
+            }
+            Some(AttentionSplit { splits: 0 | 1, .. }) => {
+                // What one block finds it writes where nothing has to be combined.
+                return Err(DeviceError::Shape { kernel, what: "splits", got: 1, wanted: "2 or more" });
+            }
+            Some(AttentionSplit { partial, positions, splits }) => {
+                let elements = rows * heads * u64::from(splits) * (head_dim + PARTIAL_SUMS);
+                (partial.of_f32(kernel, "partial", elements)?, splits, positions)
+            }
         };
-        if pool.kv_heads == 0 || query_heads % pool.kv_heads != 0 {
-            let got = query_heads as usize;
-            return Err(DeviceError::Shape {
-                kernel,
-                what: "query heads",
-                got,
-                wanted: "a multiple of the key heads",
-            });
-        }
-        let elements = u64::from(rows) * u64::from(query_heads) * u64::from(pool.head_dim);
-        let arguments = AttentionArguments {
+        Ok(AttentionArguments {
             pool: pool.arguments(kernel)?,
             queries: queries.of_f32(kernel, "queries", elements)?,
             out: out.of_f32(kernel, "out", elements)?,
-            positions: positions.of_u32(kernel, "positions", rows.into())?,
-            first_blocks: first_blocks.of_u32(kernel, "first blocks", rows.into())?,
+            positions: positions.of_u32(kernel, "positions", rows)?,
+            first_blocks: first_blocks.of_u32(kernel, "first blocks", rows)?,
             block_tables: block_tables.of_u32(kernel, "block tables", table_entries.into())?,
+            partial,
             query_heads,
             scale,
-        };
-        let parts = (query_heads / pool.kv_heads).div_ceil(HEADS);
-        let shape = LaunchShape { grid: [rows, pool.kv_heads, parts], threads: THREADS };
-        // SAFETY: every operand is as long as its shape says, the caller vouches for the table, and a head of a row of `out` is
-        // written by one block.
-        unsafe { device.launch(kernel, shape, bytes_of(&arguments)) }
+            parts: (query_heads / pool.kv_heads.max(1)).div_ceil(HEADS),
+            splits,
+            split_positions,
+            _end: 0,
+        })
     }
 }

@@ -23,7 +23,7 @@ mod resources;
 mod rms_norm;
 mod sources;
 
-pub use attention::{Attention, HEAD_DIM_MAX, KvDtype, KvLayer, KvWrite};
+pub use attention::{Attention, AttentionSplit, HEAD_DIM_MAX, KvDtype, KvLayer, KvWrite};
 pub use compile::{ARCHITECTURES, Architecture, CompileError, Compiler, Cubin};
 pub use device::{Device, DeviceError, DeviceMemory, LaunchShape};
 pub use elementwise::{Add, AddBias, GatherRows, Rope, SiluMultiply};

@@ -11,9 +11,9 @@
 mod indices;
 mod operands;
 
-use sparkherd_footprint::{BLOCK_TOKENS, KvDtype, Workspace};
+use sparkherd_footprint::{ATTENTION_SPLITS_MAX, BLOCK_TOKENS, KvDtype, Workspace};
 use sparkherd_kernels as kernels;
-use sparkherd_kernels::Device;
+use sparkherd_kernels::{Device, DeviceMemory};
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
@@ -32,7 +32,25 @@ pub struct CudaLimits {
     pub table_entries: usize,
     /// Values that are written or read at once.
     pub transfer_elements: usize,
+    /// How few rows share the positions of each.
+    pub attention: Option<AttentionLimits>,
 }
+
+/// Steps of few rows: those that decode. Positions are shared at the same places whatever the rows, so that a sequence gets the
+/// same alone and beside others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionLimits {
+    pub rows: usize,
+    /// Of one block.
+    pub positions: u32,
+    /// Blocks for the longest sequence.
+    pub splits: u32,
+    /// What they write, in all.
+    pub partial_elements: usize,
+}
+
+/// Fewer positions than this are not worth a block of their own: its eight warps have 32 each.
+const SPLIT_POSITIONS_MIN: usize = 256;
 
 #[derive(Debug)]
 pub struct Cuda<D> {
@@ -45,6 +63,7 @@ pub struct Cuda<D> {
     positions: Indices,
     first_blocks: Indices,
     block_tables: Indices,
+    attention: Option<(AttentionLimits, DeviceMemory)>,
     /// What attention is told of each row, on its way.
     of_rows: Vec<u32>,
     /// Values on their way to and from the device.
@@ -60,7 +79,25 @@ impl CudaLimits {
             tokens: steps.tokens,
             table_entries: steps.sequences * steps.context.div_ceil(BLOCK_TOKENS as usize),
             transfer_elements: usize::try_from(read).unwrap_or(usize::MAX),
+            attention: AttentionLimits::of_steps(steps, workspace),
         }
+    }
+}
+
+impl AttentionLimits {
+    /// None where one block is enough for any sequence.
+    fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Option<Self> {
+        let positions = steps.context.div_ceil(ATTENTION_SPLITS_MAX as usize).max(SPLIT_POSITIONS_MIN);
+        let splits = steps.context.div_ceil(positions);
+        (splits > 1).then_some(())?;
+        Some(Self {
+            rows: steps.sequences,
+            positions: u32::try_from(positions).ok()?,
+            splits: u32::try_from(splits).ok()?,
+            partial_elements: usize::try_from(workspace.partial.elements)
+                .ok()
+                .filter(|elements| *elements > 0)?,
+        })
     }
 }
 
@@ -80,7 +117,11 @@ impl<D: Device> Cuda<D> {
             workspace: device.allocate(workspace.bytes())?,
         };
         device.write(memory.weights, weights.as_slice())?;
-        let CudaLimits { tokens, table_entries, transfer_elements } = limits;
+        let CudaLimits { tokens, table_entries, transfer_elements, attention } = limits;
+        let attention = attention.map(|attention| {
+            let partial = device.allocate(attention.partial_elements * size_of::<f32>())?;
+            Ok::<_, BackendError>((attention, partial))
+        });
         let transfer = transfer_elements.max(tokens).max(table_entries) * size_of::<f32>();
         let mut indices = |limit| Indices::new(&mut device, limit);
         Ok(Self {
@@ -90,6 +131,7 @@ impl<D: Device> Cuda<D> {
             positions: indices(tokens)?,
             first_blocks: indices(tokens)?,
             block_tables: indices(table_entries)?,
+            attention: attention.transpose()?,
             of_rows: Vec::with_capacity(tokens),
             transfer: Arena::map(transfer)
                 .map_err(|error: ArenaError| BackendError::Staging(error.to_string()))?,
@@ -97,6 +139,12 @@ impl<D: Device> Cuda<D> {
             memory,
             kv,
         })
+    }
+
+    fn split_of(&self, rows: usize) -> Option<kernels::AttentionSplit> {
+        let (AttentionLimits { positions, splits, .. }, partial) =
+            self.attention.filter(|(limits, _)| rows <= limits.rows)?;
+        Some(kernels::AttentionSplit { partial, positions, splits })
     }
 
     fn layer(&self, layer: usize) -> Result<kernels::KvLayer, BackendError> {
@@ -332,6 +380,7 @@ impl<D: Device> Backend for Cuda<D> {
             table_entries: count("attention", args.block_tables.len())?,
             query_heads: count("attention", args.queries.columns / self.kv.head_dim.max(1))?,
             scale: args.scale,
+            split: self.split_of(args.queries.rows),
         };
         operands::attention(&mut self.device, launch)
     }

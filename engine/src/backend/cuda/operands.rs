@@ -77,6 +77,7 @@ pub(super) fn kv_write(device: &mut dyn Device, launch: kernels::KvWrite) -> Res
 }
 
 pub(super) fn attention(device: &mut dyn Device, launch: kernels::Attention) -> Result<(), BackendError> {
-    // SAFETY: `check` found every block within the pool, and for every sequence as many as its last position needs.
+    // SAFETY: `check` found every block within the pool, and for every sequence as many as its last position needs; splits are
+    // enough for a whole context.
     Ok(unsafe { launch.launch(device) }?)
 }

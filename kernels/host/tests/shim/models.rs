@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sparkherd_checkpoint::{Checkpoint, Requantize};
-use sparkherd_engine::backend::cuda::{Cuda, CudaLimits};
+use sparkherd_engine::backend::cuda::{AttentionLimits, Cuda, CudaLimits};
 use sparkherd_engine::weights::ModelDirectory;
 use sparkherd_engine::{
     BackendChoice, Batch, BatchSequence, ForwardPass, LoadConfig, LoadedMemory, LoadedModel, Wants,
@@ -55,7 +55,11 @@ fn config(directory: &Path, kv_dtype: KvDtype) -> LoadConfig {
 fn on_shim(config: &LoadConfig) -> LoadedModel {
     load_model_on(config, &mut |_| {}, |loaded| {
         let LoadedMemory { memory, kv, workspace, limits } = loaded;
-        Cuda::new(crate::device(), memory, kv, CudaLimits::of_steps(&limits, &workspace))
+        // The planner of this platform has no room for it; steps of one token share their positions here by sixteens.
+        let splits = limits.context.div_ceil(16).max(2) as u32;
+        let attention = AttentionLimits { rows: 1, positions: 16, splits, partial_elements: 1 << 18 };
+        let limits = CudaLimits { attention: Some(attention), ..CudaLimits::of_steps(&limits, &workspace) };
+        Cuda::new(crate::device(), memory, kv, limits)
     })
     .unwrap()
 }

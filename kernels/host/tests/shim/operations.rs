@@ -1,6 +1,6 @@
 use sparkherd_engine::backend::{
     HostMemory, KvShape,
-    cuda::{Cuda, CudaLimits},
+    cuda::{AttentionLimits, Cuda, CudaLimits},
     oracle::Oracle,
 };
 use sparkherd_kernels::LINEAR_ROWS_MAX;
@@ -8,11 +8,19 @@ use sparkherd_kernels_host::ShimDevice;
 
 use crate::operation_cases::{Case, all};
 
-fn cuda(memory: HostMemory, kv: KvShape) -> Cuda<ShimDevice> {
+/// With attention whole, or shared among blocks of so many positions each.
+fn cuda(memory: HostMemory, kv: KvShape, split_positions: Option<u32>) -> Cuda<ShimDevice> {
+    let attention = split_positions.map(|positions| AttentionLimits {
+        rows: 256,
+        positions,
+        splits: 160_u32.div_ceil(positions),
+        partial_elements: 1 << 22,
+    });
     let limits = CudaLimits {
         tokens: 256,
         table_entries: 64,
         transfer_elements: 2 * memory.workspace.bytes() / size_of::<f32>(),
+        attention,
     };
     Cuda::new(crate::device(), memory, kv, limits).unwrap()
 }
@@ -24,9 +32,9 @@ const BOUND: f32 = 3e-5;
 /// 0.003, where the sums are about 1.
 const BOUND_MANY_ROWS: f32 = 6e-3;
 
-fn compare(case: &Case) -> Result<(), String> {
+fn compare(case: &Case, split_positions: Option<u32>) -> Result<(), String> {
     let wanted = case.run(|memory, kv| Oracle::new(memory, kv).unwrap());
-    let got = case.run(cuda);
+    let got = case.run(|memory, kv| cuda(memory, kv, split_positions));
     let many_rows = case.linear_rows > LINEAR_ROWS_MAX as usize;
     let bound = if many_rows { BOUND_MANY_ROWS } else { BOUND };
     let largest = wanted.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
@@ -42,6 +50,16 @@ fn compare(case: &Case) -> Result<(), String> {
 
 #[test]
 fn every_operation_is_within_the_bound_of_the_oracle() {
-    let wrong: Vec<String> = all().iter().filter_map(|case| compare(case).err()).collect();
+    let wrong: Vec<String> = all().iter().filter_map(|case| compare(case, None).err()).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// As many positions as are stored together, fewer than a block has warps, and none that divides anything.
+#[test]
+fn attention_that_blocks_share_is_within_the_bound_too() {
+    for positions in [16, 5, 37] {
+        let cases = all().into_iter().filter(|case| case.kv.layers > 0);
+        let wrong: Vec<String> = cases.filter_map(|case| compare(&case, Some(positions)).err()).collect();
+        assert!(wrong.is_empty(), "{positions} positions: {wrong:#?}");
+    }
 }
