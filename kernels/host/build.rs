@@ -40,7 +40,7 @@ fn compile(compiler: &cc::Tool, folder: &Path, source: &Path, out: &Path) -> Pat
     let object = out.join(source.file_name().unwrap()).with_extension("o");
     let mut command = compiler.to_command();
     command
-        .args(["-std=c++17", "-O1", "-g1", "-fPIC", "-DSPARKHERD_HOST_SHIM"])
+        .args(["-std=c++17", "-O1", "-g1", "-fPIC", "-DSPARKHERD_HOST_SHIM", "-DHAS_FP4_MMA=1"])
         // What NVRTC does not do either: `a * b + c` stays two roundings where it is not written as `fmaf`.
         .args(["-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"])
         .arg("-I")

@@ -59,6 +59,9 @@ inline unsigned lane() { return current.thread.x % 32; }
 
 // See common/mma.cuh for who holds what.
 void mma_16_8_16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+// See common/fp4.cuh; the last two widen a number and a scale.
+void mma_nvfp4_16_8_64(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], unsigned scales_a,
+                       unsigned scales_b, float (*number)(unsigned), float (*scale)(unsigned));
 
 }  // namespace shim
 

@@ -16,18 +16,22 @@ use crate::sources::{HEADERS, Source};
 
 /// Chips that kernels are made for: A100, RTX 30, RTX 40 and L4, Hopper, data-center Blackwell, RTX 50, GB10.
 pub const ARCHITECTURES: [Architecture; 7] = [
-    Architecture("sm_80"),
-    Architecture("sm_86"),
-    Architecture("sm_89"),
-    Architecture("sm_90a"),
-    Architecture("sm_100a"),
-    Architecture("sm_120a"),
-    Architecture("sm_121a"),
+    Architecture { name: "sm_80", fp4_mma: false },
+    Architecture { name: "sm_86", fp4_mma: false },
+    Architecture { name: "sm_89", fp4_mma: false },
+    Architecture { name: "sm_90a", fp4_mma: false },
+    Architecture { name: "sm_100a", fp4_mma: false },
+    Architecture { name: "sm_120a", fp4_mma: true },
+    Architecture { name: "sm_121a", fp4_mma: true },
 ];
 
-/// As ptxas names it; `a` allows what only this one chip has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Architecture(pub &'static str);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Architecture {
+    /// As ptxas names it; `a` allows what only this one chip has.
+    pub name: &'static str,
+    /// Whether its warps multiply block-scaled numbers of 4 bits: `HAS_FP4_MMA` of fp4.cuh.
+    pub fp4_mma: bool,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CompileError {
@@ -88,7 +92,8 @@ impl Compiler {
     pub fn compile(&self, source: &Source, architecture: Architecture) -> Result<Cubin, CompileError> {
         let program = OpenProgram::new(self, source)?;
         let options = [
-            format!("--gpu-architecture={}", architecture.0),
+            format!("--gpu-architecture={}", architecture.name),
+            format!("--define-macro=HAS_FP4_MMA={}", u8::from(architecture.fp4_mma)),
             "--std=c++17".to_owned(),
             "--ptxas-options=-v".to_owned(),
         ];
@@ -184,6 +189,6 @@ fn c_string(text: &str) -> CString {
 
 impl fmt::Display for Architecture {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.0)
+        formatter.write_str(self.name)
     }
 }

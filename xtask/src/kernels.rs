@@ -90,7 +90,7 @@ fn broken_rules(table: &Table) -> Vec<String> {
             if *spill_bytes > 0 && HOT.iter().any(|hot| kernel.starts_with(hot)) {
                 broken.push(format!("{kernel} spills {spill_bytes} bytes a thread on {architecture}"));
             }
-            if *shared_bytes > SHARED_BYTES_MAX && architecture.0.starts_with("sm_12") {
+            if *shared_bytes > SHARED_BYTES_MAX && architecture.name.starts_with("sm_12") {
                 broken.push(format!("{kernel} has {shared_bytes} bytes of shared memory on {architecture}"));
             }
         }

@@ -12,6 +12,7 @@ mod random;
 
 mod faults;
 mod models;
+mod nvfp4;
 mod operations;
 
 use std::env;
