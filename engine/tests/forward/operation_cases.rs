@@ -18,7 +18,6 @@ pub(crate) struct Case {
     /// Largest difference from the oracle, relative to its largest output (or to 1).
     pub(crate) bound: f32,
     /// Of a product with a matrix; 0 of everything else.
-    #[allow(dead_code, reason = "the tests of CUDA kernels include this file too, and read it")]
     pub(crate) linear_rows: usize,
     /// Type, rows, columns.
     weights: Vec<(Dtype, usize, usize)>,

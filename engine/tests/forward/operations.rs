@@ -45,6 +45,13 @@ fn every_instruction_path_gives_the_same_bits() {
     }
 }
 
+/// Backends choose other ways for few rows than for many; the list has to lead into both.
+#[test]
+fn products_of_few_rows_and_of_many_are_among_the_cases() {
+    let rows: Vec<usize> = all().iter().map(|case| case.linear_rows).filter(|rows| *rows > 0).collect();
+    assert!([1, 2, 8, 9, 200].iter().all(|wanted| rows.contains(wanted)), "{rows:?}");
+}
+
 fn small(make: impl FnOnce(HostMemory, KvShape) -> Box<dyn Backend>) -> Box<dyn Backend> {
     let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim: 2, dtype: KvDtype::F32 };
     let arena = |bytes| Arena::map(bytes).unwrap();
