@@ -2,7 +2,7 @@
 //
 //   x [rows, inputs] f32, rows 1 to 8; weight [outputs, inputs] in any format; out [rows, outputs] f32
 //
-// A warp for each output, eight of them in a block: its lanes go along the weight's row in steps of the format's word, widen it
+// A warp for each output, eight of them in a block: its lanes go along the weight's row in words of the format, widen each
 // once and use it for every row of x. An output is added up in an order that the number of rows does not change, so that a
 // sequence gets the same alone and beside others. Weights are read once and never again; x stays in the first cache.
 #include "formats.cuh"
@@ -30,17 +30,91 @@ struct Single {
 template <class Format>
 struct Words : Single<Format> {};
 
-// 16 bytes of bf16, where rows begin at multiples of them.
+// 16 bytes, where rows begin at multiples of them.
+template <>
+struct Words<F32> {
+    static constexpr u32 VALUES = 4;
+    DEVICE void widen(const u8* row, u32 column, float* values) {
+        const float4 word = *reinterpret_cast<const float4*>(row + 4ull * column);
+        values[0] = word.x, values[1] = word.y, values[2] = word.z, values[3] = word.w;
+    }
+};
+
+template <class WidenPair>
+DEVICE void widen_16_bytes(const u8* bytes, float* values, WidenPair widen) {
+    const uint4 word = *reinterpret_cast<const uint4*>(bytes);
+    const u32 parts[4] = {word.x, word.y, word.z, word.w};
+#pragma unroll
+    for (u32 part = 0; part < 4; ++part) widen(parts[part], values + 2 * part);
+}
+
+template <>
+struct Words<F16> {
+    static constexpr u32 VALUES = 8;
+    DEVICE void widen(const u8* row, u32 column, float* values) {
+        widen_16_bytes(row + 2ull * column, values, [](u32 part, float* pair) {
+            pair[0] = f16_to_f32(static_cast<u16>(part)), pair[1] = f16_to_f32(static_cast<u16>(part >> 16));
+        });
+    }
+};
+
 template <>
 struct Words<Bf16> {
     static constexpr u32 VALUES = 8;
     DEVICE void widen(const u8* row, u32 column, float* values) {
-        const uint4 word = *reinterpret_cast<const uint4*>(row + 2ull * column);
-        const u32 parts[4] = {word.x, word.y, word.z, word.w};
+        widen_16_bytes(row + 2ull * column, values, [](u32 part, float* pair) {
+            pair[0] = __uint_as_float(part << 16), pair[1] = __uint_as_float(part & 0xffff0000u);
+        });
+    }
+};
+
+// Eight values of one block: its scale is read once for them, and their bytes two at a time, as blocks of 34, 18 and 210 bytes
+// begin at even places only.
+DEVICE u32 byte_at(const u8* bytes, u32 index) {
+    const u16 two = *reinterpret_cast<const u16*>(bytes + index / 2 * 2);
+    return two >> (index % 2 * 8) & 255u;
+}
+
+template <>
+struct Words<Q8_0> {
+    static constexpr u32 VALUES = 8;
+    DEVICE void widen(const u8* row, u32 column, float* values) {
+        const u8* block = row + static_cast<u64>(column / Q8_0::VALUES) * Q8_0::BYTES;
+        const float scale = f16_to_f32(*reinterpret_cast<const u16*>(block));
+        const u8* bytes = block + 2 + column % Q8_0::VALUES;
 #pragma unroll
-        for (u32 part = 0; part < 4; ++part) {
-            values[2 * part] = __uint_as_float(parts[part] << 16);
-            values[2 * part + 1] = __uint_as_float(parts[part] & 0xffff0000u);
+        for (u32 i = 0; i < VALUES; ++i) values[i] = scale * static_cast<float>(static_cast<i8>(byte_at(bytes, i)));
+    }
+};
+
+template <>
+struct Words<Q4_0> {
+    static constexpr u32 VALUES = 8;
+    DEVICE void widen(const u8* row, u32 column, float* values) {
+        const u8* block = row + static_cast<u64>(column / Q4_0::VALUES) * Q4_0::BYTES;
+        const float scale = f16_to_f32(*reinterpret_cast<const u16*>(block));
+        const u32 first = column % Q4_0::VALUES, shift = first / 16 * 4;
+        const u8* bytes = block + 2 + first % 16;
+#pragma unroll
+        for (u32 i = 0; i < VALUES; ++i)
+            values[i] = scale * (static_cast<float>(byte_at(bytes, i) >> shift & 15u) - 8.0f);
+    }
+};
+
+// Blocks of 144 bytes begin at multiples of 16.
+template <>
+struct Words<Q4_K> {
+    static constexpr u32 VALUES = 8;
+    DEVICE void widen(const u8* row, u32 column, float* values) {
+        const u8* block = row + static_cast<u64>(column / Q4_K::VALUES) * Q4_K::BYTES;
+        const u32 first = column % Q4_K::VALUES, shift = first / 32 % 2 * 4;
+        const Q4_K::Group group = Q4_K::group(block, first / 32);
+        const u32* words = reinterpret_cast<const u32*>(block + 16 + first / 64 * 32 + first % 32);
+        const u32 low = words[0], high = words[1];
+#pragma unroll
+        for (u32 i = 0; i < VALUES; ++i) {
+            const u32 nibble = (i < 4 ? low : high) >> (i % 4 * 8 + shift) & 15u;
+            values[i] = group.scale * static_cast<float>(nibble) - group.minimum;
         }
     }
 };

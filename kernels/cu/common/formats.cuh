@@ -49,9 +49,13 @@ struct Q4_0 {
 struct Q4_K {
     static constexpr u32 VALUES = 256, BYTES = 144;
     DEVICE u64 row_bytes(u32 columns) { return static_cast<u64>(columns / VALUES) * BYTES; }
-    DEVICE float at(const u8* row, u32 column) {
-        const u8* block = row + static_cast<u64>(column / VALUES) * BYTES;
-        const u32 i = column % VALUES, group = i / 32;
+
+    // What 32 values share.
+    struct Group {
+        float scale, minimum;
+    };
+
+    DEVICE Group group(const u8* block, u32 group) {
         const u8* packed = block + 4;
         u32 scale, minimum;
         if (group < 4) {
@@ -61,9 +65,16 @@ struct Q4_K {
             scale = (packed[group + 4] & 15u) | (packed[group - 4] >> 6) << 4;
             minimum = (packed[group + 4] >> 4) | (packed[group] >> 6) << 4;
         }
-        const u32 nibble = block[16 + i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15u;
         const float d = f16_to_f32(u16_at(block)), m = f16_to_f32(u16_at(block + 2));
-        return d * static_cast<float>(scale) * static_cast<float>(nibble) - m * static_cast<float>(minimum);
+        return {d * static_cast<float>(scale), m * static_cast<float>(minimum)};
+    }
+
+    DEVICE float at(const u8* row, u32 column) {
+        const u8* block = row + static_cast<u64>(column / VALUES) * BYTES;
+        const u32 i = column % VALUES;
+        const u32 nibble = block[16 + i / 64 * 32 + i % 32] >> (i / 32 % 2 * 4) & 15u;
+        const Group shared = group(block, i / 32);
+        return shared.scale * static_cast<float>(nibble) - shared.minimum;
     }
 };
 

@@ -3,6 +3,8 @@
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libloading::{Library, Symbol};
 use sparkherd_kernels::{Device, DeviceError, DeviceMemory, LaunchShape};
@@ -16,6 +18,7 @@ type Free = unsafe extern "C" fn(*mut c_void);
 pub struct ShimDevice {
     library: Library,
     allocated: Vec<DeviceMemory>,
+    allocations: Arc<AtomicUsize>,
 }
 
 impl ShimDevice {
@@ -25,7 +28,12 @@ impl ShimDevice {
         let path = library.map_or(built, PathBuf::from);
         // SAFETY: the library is ours, and has nothing that runs when it is loaded.
         let library = unsafe { Library::new(path) }?;
-        Ok(Self { library, allocated: Vec::new() })
+        Ok(Self { library, allocated: Vec::new(), allocations: Arc::default() })
+    }
+
+    /// How often memory was allocated, for whoever watches from outside.
+    pub fn allocations(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.allocations)
     }
 
     /// # Safety
@@ -92,6 +100,7 @@ impl Device for ShimDevice {
         // SAFETY: these bytes are freed when this is dropped.
         let memory = unsafe { DeviceMemory::new(address as u64, bytes) };
         self.allocated.push(memory);
+        self.allocations.fetch_add(1, Ordering::Relaxed);
         Ok(memory)
     }
 

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 use sparkherd_checkpoint::{Checkpoint, Requantize};
@@ -52,16 +54,19 @@ fn config(directory: &Path, kv_dtype: KvDtype) -> LoadConfig {
     LoadConfig { model_dir, serving, platform: PLATFORM, footprint, backend: BackendChoice::Cpu }
 }
 
-fn on_shim(config: &LoadConfig) -> LoadedModel {
-    load_model_on(config, &mut |_| {}, |loaded| {
+/// The model, and how often its device has allocated.
+fn on_shim(config: &LoadConfig) -> (LoadedModel, Arc<AtomicUsize>) {
+    let device = crate::device();
+    let allocations = device.allocations();
+    let model = load_model_on(config, &mut |_| {}, |loaded| {
         let LoadedMemory { memory, kv, workspace, limits } = loaded;
         // The planner of this platform has no room for it; steps of one token share their positions here by sixteens.
         let splits = limits.context.div_ceil(16).max(2) as u32;
         let attention = AttentionLimits { rows: 1, positions: 16, splits, partial_elements: 1 << 18 };
         let limits = CudaLimits { attention: Some(attention), ..CudaLimits::of_steps(&limits, &workspace) };
-        Cuda::new(crate::device(), memory, kv, limits)
-    })
-    .unwrap()
+        Cuda::new(device, memory, kv, limits)
+    });
+    (model.unwrap(), allocations)
 }
 
 /// The `blocks` of the pool are taken from its end, so that nothing lies where it would by itself.
@@ -87,7 +92,9 @@ fn compare(name: &str, kv_dtype: KvDtype) {
     let Golden { checkpoint, cases } = golden(name);
     let config = config(&checkpoint, kv_dtype);
     let blocks = (config.serving.kv_tokens / 16) as u32;
-    let (mut cpu, mut shim) = (load_model(&config, &mut |_| {}).unwrap(), on_shim(&config));
+    let mut cpu = load_model(&config, &mut |_| {}).unwrap();
+    let (mut shim, allocations) = on_shim(&config);
+    let allocated = allocations.load(Ordering::Relaxed);
     for case in &cases {
         let (mut tokens, mut position) = (case.prompt_tokens.clone(), 0);
         for step in 0..STEPS {
@@ -104,6 +111,11 @@ fn compare(name: &str, kv_dtype: KvDtype) {
             tokens = vec![best];
         }
     }
+    let now = allocations.load(Ordering::Relaxed);
+    assert!(
+        allocated > 0 && now == allocated,
+        "{name}: {allocated} allocations before the first step, {now} after the last"
+    );
 }
 
 #[test]
