@@ -35,9 +35,15 @@ pub fn prepare() -> Result<()> {
     if folder.join(NVRTC_LIBRARY).exists() {
         return Ok(());
     }
-    let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&folder).arg(NVRTC);
-    let output = pip.output().context("cannot run python3")?;
+    // Of its own: the system's Python may have no pip, or may not be installed into.
+    let environment = folder.join("venv");
+    succeed(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    let mut pip = Command::new(environment.join("bin/python"));
+    succeed(pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&folder).arg(NVRTC))
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     ensure!(output.status.success(), "no NVRTC: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
