@@ -119,6 +119,20 @@ struct Words<Q4_K> {
     }
 };
 
+// Of a row of x: by 16 bytes where words begin at multiples of them.
+template <u32 VALUES>
+DEVICE void read(const float* from, float* x) {
+    if constexpr (VALUES == 1) {
+        x[0] = from[0];
+    } else {
+#pragma unroll
+        for (u32 i = 0; i < VALUES; i += 4) {
+            const float4 four = *reinterpret_cast<const float4*>(from + i);
+            x[i] = four.x, x[i + 1] = four.y, x[i + 2] = four.z, x[i + 3] = four.w;
+        }
+    }
+}
+
 template <class Format, class Word, u32 ROWS>
 DEVICE void products(const LinearArguments& arguments) {
     const u32 output = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
@@ -131,7 +145,8 @@ DEVICE void products(const LinearArguments& arguments) {
         Word::widen(row, column, values);
 #pragma unroll
         for (u32 r = 0; r < ROWS; ++r) {
-            const float* x = arguments.x + static_cast<u64>(r) * inputs + column;
+            float x[Word::VALUES];
+            read<Word::VALUES>(arguments.x + static_cast<u64>(r) * inputs + column, x);
 #pragma unroll
             for (u32 value = 0; value < Word::VALUES; ++value) sums[r] = fmaf(x[value], values[value], sums[r]);
         }

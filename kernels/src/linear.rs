@@ -10,13 +10,15 @@ pub const LINEAR_ROWS_MAX: u32 = 8;
 /// Outputs of a block: one for each of its warps.
 const WARPS: u32 = 8;
 const WARP: u32 = 32;
+/// What a lane reads at once.
+const WORD_BYTES: u64 = 16;
 
 /// `out = x · weightᵀ` for a few rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
-    /// `[rows, inputs]` f32
+    /// `[rows, inputs]` f32, from a multiple of 16 bytes
     pub x: DeviceMemory,
-    /// `[outputs, inputs]`, from a multiple of 256 bytes
+    /// `[outputs, inputs]`, from a multiple of 16 bytes
     pub weight: DeviceMemory,
     pub dtype: Dtype,
     /// `[rows, outputs]` f32, apart from `x`
@@ -46,6 +48,12 @@ impl Linear {
             return Err(DeviceError::Shape { kernel, what: "rows", got: rows as usize, wanted: "1 to 8" });
         }
         let row_bytes = row_bytes(kernel, dtype, inputs)?;
+        for (what, memory) in [("address of x modulo 16", x), ("address of the weight modulo 16", weight)] {
+            let got = (memory.address() % WORD_BYTES) as usize;
+            if got > 0 {
+                return Err(DeviceError::Shape { kernel, what, got, wanted: "0" });
+            }
+        }
         let arguments = Arguments {
             x: x.of_f32(kernel, "x", u64::from(rows) * u64::from(inputs))?,
             weight: weight.holding(kernel, "weight", outputs.into(), row_bytes)?,
@@ -58,7 +66,7 @@ impl Linear {
         let shape =
             LaunchShape { grid: [blocks(kernel, outputs.into(), WARPS)?, 1, 1], threads: WARPS * WARP };
         // SAFETY: every operand is as long as its shape says; an output is written by one warp. Words of 16 bytes are read only
-        // where rows begin at multiples of them, which they do in a weight from a multiple of 256.
+        // where rows have whole ones, from addresses that were checked.
         unsafe { device.launch(kernel, shape, bytes_of(&arguments)) }
     }
 }
