@@ -212,11 +212,14 @@ pub fn load_model_on<B: Backend + 'static>(
     let placement = Placement::new(&checkpoint.index, &checkpoint.config, config.serving.requantize)?;
     let kv = kv_shape(&checkpoint.config, &config.serving)?;
     let packed_bytes = workspace.packed.bytes().ok_or(FootprintError::TooLarge { part: "workspace" })?;
-    let planned_bytes = footprint.parts.workspace_bytes - packed_bytes;
+    // What a device keeps beside the arenas that models know is its backend's to allocate.
+    let partial_bytes = workspace.partial.bytes().ok_or(FootprintError::TooLarge { part: "workspace" })?;
+    let beside_bytes = packed_bytes.saturating_add(partial_bytes);
+    let planned_bytes = footprint.parts.workspace_bytes - beside_bytes;
     let mut memory = HostMemory {
         weights: map("weights", placement.arena_bytes, footprint.parts.weights_bytes)?,
         kv: map("kv", kv.bytes() as u64, footprint.parts.kv_bytes)?,
-        workspace: map("workspace", workspace.bytes()? - packed_bytes, planned_bytes)?,
+        workspace: map("workspace", workspace.bytes()? - beside_bytes, planned_bytes)?,
         packed: map("packed", packed_bytes, packed_bytes)?,
     };
     let held_bytes = Arc::new(AtomicU64::new(0));

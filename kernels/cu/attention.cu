@@ -7,10 +7,10 @@
 //   keys, values [rows, kv_heads · head_dim] f32; queries, out [rows, query_heads · head_dim] f32; head_dim up to 256
 //   pool: [layer][block][keys, values][kv_head][16 tokens][head_dim] of f32 or bf16
 //
-// Attention: a block for each row, key head, part of its query heads and, where there are too few rows to fill the chip, run of
-// `split_positions`; its warps take positions in turns, with a running softmax each, and put theirs together in the order of the
-// warps. `combine` does the same for runs. Runs begin at fixed positions, so that what a row gets depends on nothing but its
-// sequence.
+// Attention: a block for each row, key head and part of its query heads; its warps take positions in turns, with a running softmax
+// each, and put theirs together in the order of the warps. Where there are too few rows to fill the chip, the positions of a row
+// are cut into runs with a block each, and `combine` does the same for them. How long runs are depends on nothing but the row's
+// own position.
 //
 //   partial [rows, query_heads, splits] of head_dim values, the largest score and the sum of exponentials
 #include "numbers.cuh"
@@ -54,7 +54,7 @@ struct AttentionArguments {
     // A block has `HEADS` of a key head's query heads, or what is left of them.
     u32 parts;
     u32 splits;
-    u32 split_positions;
+    u32 run_min;
 };
 
 struct CombineArguments {
@@ -64,8 +64,15 @@ struct CombineArguments {
     u32 query_heads;
     u32 head_dim;
     u32 splits;
-    u32 split_positions;
+    u32 run_min;
 };
+
+// Positions of each run of a sequence of so many: enough that there are not more than `splits`.
+DEVICE u32 run_of(u32 positions, u32 run_min, u32 splits) {
+    u32 run = run_min;
+    while (static_cast<u64>(run) * splits < positions) run *= 2;
+    return run;
+}
 
 struct PoolF32 {
     DEVICE u64 bytes(u64 elements) { return 4 * elements; }
@@ -145,9 +152,9 @@ DEVICE Task task_of(const AttentionArguments& arguments) {
     const u32 all = arguments.positions[blockIdx.x] + 1;
     Task task = {blockIdx.y * group + part * HEADS, left < HEADS ? left : HEADS, split, 0, all};
     if (arguments.splits > 1) {
-        task.begin = split * arguments.split_positions;
-        const u32 end = task.begin + arguments.split_positions;
-        task.end = end < all ? end : all;
+        const u32 run = run_of(all, arguments.run_min, arguments.splits);
+        task.begin = split * run;
+        task.end = task.begin + run < all ? task.begin + run : all;
     }
     return task;
 }
@@ -217,7 +224,8 @@ DEVICE void attention(const AttentionArguments& arguments) {
 KERNEL(attention_combine, THREADS, CombineArguments) {
     const u64 row = static_cast<u64>(blockIdx.x) * arguments.query_heads + blockIdx.y;
     const u32 head_dim = arguments.head_dim, stride = head_dim + 2;
-    const u32 splits = arguments.positions[blockIdx.x] / arguments.split_positions + 1;
+    const u32 all = arguments.positions[blockIdx.x] + 1, run = run_of(all, arguments.run_min, arguments.splits);
+    const u32 splits = (all + run - 1) / run;
     const float* partial = arguments.partial + row * arguments.splits * stride;
     float largest = partial[head_dim];
     for (u32 split = 1; split < splits; ++split) largest = fmaxf(largest, partial[split * stride + head_dim]);

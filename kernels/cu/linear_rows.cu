@@ -6,6 +6,8 @@
 // slice of both into registers while its warps multiply this one in shared memory, both rounded to bf16; sums are f32. A warp has
 // 64 rows × 32 outputs, as 4 × 4 tiles of 16 × 8. What lies beyond an edge is 0.
 //
+// Blocks that follow one another have the same outputs, so that a weight is read from memory once for all rows.
+//
 // Shared rows are 40 values apart, so that the 8 rows and 4 words that a warp reads at once lie in 32 different banks.
 #include "formats.cuh"
 #include "mma.cuh"
@@ -50,7 +52,7 @@ DEVICE void bring_rows(Brought& brought, const LinearRowsArguments& arguments, u
 #pragma unroll
     for (u32 run = 0; run < RUNS; ++run) {
         const Place place = place_of(run);
-        const u32 row = blockIdx.y * ROWS + place.row, column = slice + place.column;
+        const u32 row = blockIdx.x * ROWS + place.row, column = slice + place.column;
         const float* x = arguments.x + static_cast<u64>(row) * arguments.inputs;
 #pragma unroll
         for (u32 i = 0; i < RUN; i += 2) {
@@ -66,7 +68,7 @@ DEVICE void bring_weights(Brought& brought, const LinearRowsArguments& arguments
 #pragma unroll
     for (u32 run = 0; run < RUNS; ++run) {
         const Place place = place_of(run);
-        const u32 output = blockIdx.x * OUTPUTS + place.row, column = slice + place.column;
+        const u32 output = blockIdx.y * OUTPUTS + place.row, column = slice + place.column;
         const u8* row = arguments.weight + output * Format::row_bytes(arguments.inputs);
 #pragma unroll
         for (u32 i = 0; i < RUN; i += 2) {
@@ -125,8 +127,8 @@ DEVICE void store(const LinearRowsArguments& arguments, const float (&sums)[ROW_
         for (u32 other = 0; other < OUTPUT_TILES; ++other)
 #pragma unroll
             for (u32 i = 0; i < 4; ++i) {
-                const u32 row = blockIdx.y * ROWS + first_row + 16 * tile + g + i / 2 * 8;
-                const u32 output = blockIdx.x * OUTPUTS + first_output + 8 * other + 2 * t + i % 2;
+                const u32 row = blockIdx.x * ROWS + first_row + 16 * tile + g + i / 2 * 8;
+                const u32 output = blockIdx.y * OUTPUTS + first_output + 8 * other + 2 * t + i % 2;
                 if (row < arguments.rows && output < arguments.outputs)
                     arguments.out[static_cast<u64>(row) * arguments.outputs + output] = sums[tile][other][i];
             }

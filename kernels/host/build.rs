@@ -41,7 +41,7 @@ fn compile(compiler: &cc::Tool, folder: &Path, source: &Path, out: &Path) -> Pat
     let mut command = compiler.to_command();
     command
         .args(["-std=c++17", "-O1", "-g1", "-fPIC", "-DSPARKHERD_HOST_SHIM", "-DHAS_FP4_MMA=1"])
-        // What NVRTC does not do either: `a * b + c` stays two roundings where it is not written as `fmaf`.
+        // As NVRTC is told: `a * b + c` is two roundings where it is not written as `fmaf`.
         .args(["-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"])
         .arg("-I")
         .arg(folder)

@@ -240,6 +240,8 @@ extern "C" const char* shim_launch(void (*kernel)(const void*), const unsigned g
     error.clear();
     threads = block[0] * block[1] * block[2];
     if (threads == 0 || threads > THREADS_MAX) return "a block has 1 to 1024 threads";
+    if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0) return "a grid has a block at least";
+    if (grid[1] > 65535 || grid[2] > 65535) return "a grid has at most 65535 blocks in its second and third dimension";
     thread_size = {block[0], block[1], block[2]};
     entry = kernel;
     launch_arguments = arguments;

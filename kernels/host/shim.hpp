@@ -1,7 +1,7 @@
 // CUDA's names for kernels that run on the host, for tests.
 //
 // A launch runs its blocks one after the other. The threads of a block are fibres on one thread of the host: each runs until
-// it waits at a barrier or for its warp, and an order that no thread depends on is not a matter of luck. What a GPU leaves
+// it waits at a barrier or for its warp, in the order of their numbers: always the same one, so that a run can be repeated. What a GPU leaves
 // undefined is an error here: a barrier that some threads of a block do not reach, lanes of a warp that wait for different
 // things, dynamic shared memory beyond what the launch asked for.
 #pragma once

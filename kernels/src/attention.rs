@@ -69,9 +69,9 @@ pub struct Attention {
 pub struct AttentionSplit {
     /// `[rows, query_heads, splits, head_dim + 2]` f32: what each block finds.
     pub partial: DeviceMemory,
-    /// Of each block.
-    pub positions: u32,
-    /// Blocks for the longest row.
+    /// Of each block, at least; a longer row has longer ones.
+    pub run_min: u32,
+    /// Blocks for each row.
     pub splits: u32,
 }
 
@@ -103,7 +103,7 @@ struct AttentionArguments {
     scale: f32,
     parts: u32,
     splits: u32,
-    split_positions: u32,
+    run_min: u32,
     _end: u32,
 }
 
@@ -115,7 +115,7 @@ struct CombineArguments {
     query_heads: u32,
     head_dim: u32,
     splits: u32,
-    split_positions: u32,
+    run_min: u32,
 }
 
 impl KvDtype {
@@ -153,7 +153,7 @@ impl KvLayer {
 impl KvWrite {
     /// # Safety
     ///
-    /// The slots are of the pool's blocks.
+    /// The slots are of the pool's blocks, and each is another.
     pub unsafe fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
         let Self { pool, keys, values, slots, rows } = *self;
         let kernel = match pool.dtype {
@@ -176,8 +176,8 @@ impl KvWrite {
 impl Attention {
     /// # Safety
     ///
-    /// The table's entries are of the pool's blocks, there are enough of them from a row's first block on for its position, and a
-    /// split has enough blocks for every position.
+    /// The table's entries are of the pool's blocks, and there are enough of them from a row's first block on
+    /// for its position.
     pub unsafe fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
         let Self { pool, out, positions, rows, query_heads, split, .. } = *self;
         let kernel = match pool.dtype {
@@ -203,7 +203,7 @@ impl Attention {
             query_heads,
             head_dim: pool.head_dim,
             splits: arguments.splits,
-            split_positions: arguments.split_positions,
+            run_min: arguments.run_min,
         };
         let shape = LaunchShape { grid: [rows, query_heads, 1], threads: THREADS };
         // SAFETY: the same operands, checked above.
@@ -226,12 +226,12 @@ impl Attention {
         } = *self;
         let (rows, heads, head_dim) = (u64::from(rows), u64::from(query_heads), u64::from(pool.head_dim));
         let elements = rows * heads * head_dim;
-        let (partial, splits, split_positions) = match split {
+        let (partial, splits, run_min) = match split {
             None => (0, 1, 0),
-            Some(AttentionSplit { positions: 0, .. }) => {
+            Some(AttentionSplit { run_min: 0, .. }) => {
                 return Err(DeviceError::Shape {
                     kernel,
-                    what: "positions of a split",
+                    what: "positions of a run",
                     got: 0,
                     wanted: "some",
                 });
@@ -240,9 +240,9 @@ impl Attention {
                 // What one block finds it writes where nothing has to be combined.
                 return Err(DeviceError::Shape { kernel, what: "splits", got: 1, wanted: "2 or more" });
             }
-            Some(AttentionSplit { partial, positions, splits }) => {
+            Some(AttentionSplit { partial, run_min, splits }) => {
                 let elements = rows * heads * u64::from(splits) * (head_dim + PARTIAL_SUMS);
-                (partial.of_f32(kernel, "partial", elements)?, splits, positions)
+                (partial.of_f32(kernel, "partial", elements)?, splits, run_min)
             }
         };
         Ok(AttentionArguments {
@@ -257,7 +257,7 @@ impl Attention {
             scale,
             parts: (query_heads / pool.kv_heads.max(1)).div_ceil(HEADS),
             splits,
-            split_positions,
+            run_min,
             _end: 0,
         })
     }

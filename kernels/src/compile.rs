@@ -95,6 +95,8 @@ impl Compiler {
             format!("--gpu-architecture={}", architecture.name),
             format!("--define-macro=HAS_FP4_MMA={}", u8::from(architecture.fp4_mma)),
             "--std=c++17".to_owned(),
+            // As on the host: `a * b + c` is two roundings where it is not written as `fmaf`.
+            "--fmad=false".to_owned(),
             "--ptxas-options=-v".to_owned(),
         ];
         let options = options.map(|option| c_string(&option));

@@ -48,7 +48,7 @@ impl LinearRows {
             outputs,
             _end: 0,
         };
-        let grid = [blocks(kernel, outputs.into(), TILE)?, blocks(kernel, rows.into(), TILE)?, 1];
+        let grid = [blocks(kernel, rows.into(), TILE)?, blocks(kernel, outputs.into(), TILE)?, 1];
         // SAFETY: every operand is as long as its shape says, what lies beyond is not touched, and an output is written by one lane.
         unsafe { device.launch(kernel, LaunchShape { grid, threads: THREADS }, bytes_of(&arguments)) }
     }

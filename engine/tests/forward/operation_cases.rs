@@ -116,13 +116,23 @@ const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::F16, Dtype::Bf16];
 pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows around every tile height, inputs and outputs around lanes, tile widths and pieces.
-    for (rows, inputs, outputs) in
-        [(1, 1, 1), (1, 64, 50), (2, 15, 3), (3, 100, 7), (4, 33, 13), (8, 48, 61), (9, 257, 50), (21, 16, 5)]
-    {
+    for (rows, inputs, outputs) in [
+        (1, 1, 1),
+        (1, 64, 50),
+        (2, 15, 3),
+        (3, 100, 7),
+        (4, 33, 13),
+        (8, 48, 61),
+        (9, 257, 50),
+        (21, 16, 5),
+        (9, 64, 300),
+    ] {
         cases.extend(DTYPES.map(|dtype| linear(dtype, rows, inputs, outputs)));
     }
     cases.push(linear(Dtype::Bf16, 200, 900, 110));
-    for (rows, inputs, outputs) in [(1, 256, 1), (2, 512, 33), (9, 768, 50), (21, 256, 5)] {
+    for (rows, inputs, outputs) in
+        [(1, 256, 1), (2, 512, 33), (5, 256, 9), (8, 256, 9), (9, 768, 50), (21, 256, 5)]
+    {
         cases.extend(BLOCK_DTYPES.map(|dtype| linear_of_integers(dtype, rows, inputs, outputs)));
         for dtype in [Dtype::Q8_0, Dtype::Q4_0] {
             let bound = BOUND_ROUNDED_ROWS;
@@ -143,6 +153,10 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(gather_and_add());
     for (heads, head_dim) in [(1, 2), (3, 20), (2, 128)] {
         cases.push(rope(heads, head_dim));
+    }
+    // The sizes that models have.
+    for heads in [[8, 2, 128], [2, 1, 256], [1, 1, 96]] {
+        cases.push(attention(KvDtype::Bf16, heads, [21, 5]));
     }
     for dtype in [KvDtype::F32, KvDtype::Bf16] {
         for (query_heads, kv_heads, head_dim) in [(1, 1, 64), (4, 2, 6), (9, 3, 20), (40, 1, 16)] {

@@ -28,8 +28,9 @@ impl Indices {
         let places = places.ok_or(beyond)?;
         if self.written != values {
             places.copy_from_slice(values);
-            device.write(self.memory, &transfer.as_slice::<u8>()[..size_of_val(values)])?;
+            // Of a write that fails nothing is known.
             self.written.clear();
+            device.write(self.memory, &transfer.as_slice::<u8>()[..size_of_val(values)])?;
             self.written.extend_from_slice(values);
         }
         Ok(self.memory)

@@ -36,21 +36,21 @@ pub struct CudaLimits {
     pub attention: Option<AttentionLimits>,
 }
 
-/// Steps of few rows: those that decode. Positions are shared at the same places whatever the rows, so that a sequence gets the
-/// same alone and beside others.
+/// Steps of few rows, as when every sequence decodes: the positions of each row are shared among blocks. A row gets the same
+/// whatever the others of such a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionLimits {
     pub rows: usize,
-    /// Of one block.
-    pub positions: u32,
-    /// Blocks for the longest sequence.
+    /// Positions of one block, at least.
+    pub run_min: u32,
+    /// Blocks for each row.
     pub splits: u32,
     /// What they write, in all.
     pub partial_elements: usize,
 }
 
 /// Fewer positions than this are not worth a block of their own: its eight warps have 32 each.
-const SPLIT_POSITIONS_MIN: usize = 256;
+const RUN_MIN: u32 = 256;
 
 #[derive(Debug)]
 pub struct Cuda<D> {
@@ -85,18 +85,15 @@ impl CudaLimits {
 }
 
 impl AttentionLimits {
-    /// None where one block is enough for any sequence.
+    /// None where one block is enough for any sequence, or there is no room.
     fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Option<Self> {
-        let positions = steps.context.div_ceil(ATTENTION_SPLITS_MAX as usize).max(SPLIT_POSITIONS_MIN);
-        let splits = steps.context.div_ceil(positions);
-        (splits > 1).then_some(())?;
-        Some(Self {
+        let partial_elements = usize::try_from(workspace.partial.elements).ok()?;
+        let is_long = u32::try_from(steps.context).is_ok_and(|context| context > RUN_MIN);
+        (is_long && partial_elements > 0).then_some(Self {
             rows: steps.sequences,
-            positions: u32::try_from(positions).ok()?,
-            splits: u32::try_from(splits).ok()?,
-            partial_elements: usize::try_from(workspace.partial.elements)
-                .ok()
-                .filter(|elements| *elements > 0)?,
+            run_min: RUN_MIN,
+            splits: ATTENTION_SPLITS_MAX,
+            partial_elements,
         })
     }
 }
@@ -110,11 +107,14 @@ impl<D: Device> Cuda<D> {
         limits: CudaLimits,
     ) -> Result<Self, BackendError> {
         kv.check(&loaded.kv)?;
-        let HostMemory { weights, kv: pool, workspace, packed: _ } = loaded;
+        let HostMemory { weights, kv: pool, workspace, packed } = loaded;
+        let (pool_bytes, workspace_bytes) = (pool.bytes(), workspace.bytes());
+        // Only the weights are copied; where host and device share their memory, the rest must not be there twice.
+        drop((pool, workspace, packed));
         let memory = Memory {
             weights: device.allocate(weights.bytes())?,
-            kv: device.allocate(pool.bytes())?,
-            workspace: device.allocate(workspace.bytes())?,
+            kv: device.allocate(pool_bytes)?,
+            workspace: device.allocate(workspace_bytes)?,
         };
         device.write(memory.weights, weights.as_slice())?;
         let CudaLimits { tokens, table_entries, transfer_elements, attention } = limits;
@@ -142,9 +142,9 @@ impl<D: Device> Cuda<D> {
     }
 
     fn split_of(&self, rows: usize) -> Option<kernels::AttentionSplit> {
-        let (AttentionLimits { positions, splits, .. }, partial) =
+        let (AttentionLimits { run_min, splits, .. }, partial) =
             self.attention.filter(|(limits, _)| rows <= limits.rows)?;
-        Some(kernels::AttentionSplit { partial, positions, splits })
+        Some(kernels::AttentionSplit { partial, run_min, splits })
     }
 
     fn layer(&self, layer: usize) -> Result<kernels::KvLayer, BackendError> {

@@ -72,12 +72,11 @@ pub(super) fn gather_rows(device: &mut dyn Device, launch: kernels::GatherRows) 
 }
 
 pub(super) fn kv_write(device: &mut dyn Device, launch: kernels::KvWrite) -> Result<(), BackendError> {
-    // SAFETY: `check` found every slot within the pool.
+    // SAFETY: `check` found every slot within the pool; a step's rows are of other sequences or positions, so slots differ.
     Ok(unsafe { launch.launch(device) }?)
 }
 
 pub(super) fn attention(device: &mut dyn Device, launch: kernels::Attention) -> Result<(), BackendError> {
-    // SAFETY: `check` found every block within the pool, and for every sequence as many as its last position needs; splits are
-    // enough for a whole context.
+    // SAFETY: `check` found every block within the pool, and for every sequence as many as its last position needs.
     Ok(unsafe { launch.launch(device) }?)
 }

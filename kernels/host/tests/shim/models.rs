@@ -61,8 +61,7 @@ fn on_shim(config: &LoadConfig) -> (LoadedModel, Arc<AtomicUsize>) {
     let model = load_model_on(config, &mut |_| {}, |loaded| {
         let LoadedMemory { memory, kv, workspace, limits } = loaded;
         // The planner of this platform has no room for it; steps of one token share their positions here by sixteens.
-        let splits = limits.context.div_ceil(16).max(2) as u32;
-        let attention = AttentionLimits { rows: 1, positions: 16, splits, partial_elements: 1 << 18 };
+        let attention = AttentionLimits { rows: 1, run_min: 16, splits: 4, partial_elements: 1 << 18 };
         let limits = CudaLimits { attention: Some(attention), ..CudaLimits::of_steps(&limits, &workspace) };
         Cuda::new(device, memory, kv, limits)
     });
