@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <string>
@@ -12,12 +13,12 @@
 #include <ucontext.h>
 #endif
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-// Shared memory of all kernels; the linker gives its ends.
-extern unsigned char __start_shim_shared[] __attribute__((weak));
-extern unsigned char __stop_shim_shared[] __attribute__((weak));
+// Shared memory of all kernels; shared.ld gives its ends.
+extern "C" __attribute__((visibility("hidden"))) unsigned char shim_shared_start[], shim_shared_stop[];
 
 namespace shim {
 
@@ -27,8 +28,15 @@ namespace {
 constexpr size_t STACK_BYTES = 128 << 10;
 constexpr unsigned THREADS_MAX = 1024;
 constexpr unsigned LANES = 32;
+constexpr unsigned ALL = 0xffffffffu;
 
 enum class State { READY, AT_BARRIER, AT_WARP, DONE };
+
+#if defined(__SANITIZE_ADDRESS__)
+// Of the thread that launches. Each fibre notes it when it begins, which it does once for each block.
+const void* host_stack;
+size_t host_stack_bytes;
+#endif
 
 // A place to go on from.
 struct Place {
@@ -50,7 +58,7 @@ struct Fibre {
 
 struct Warp {
     const char* what = nullptr;
-    unsigned mask = 0, arrived = 0, turn = 0;
+    unsigned mask = 0, arrived = 0, turn = 0, barriers = 0;
     unsigned char slots[2][LANES * SLOT_BYTES];
 };
 
@@ -59,6 +67,7 @@ std::mutex launching;
 std::vector<Fibre> fibres;
 std::vector<Warp> warps;
 unsigned threads, running;
+unsigned long long barriers;
 Dimensions thread_size;
 Place scheduler;
 void (*entry)(const void*);
@@ -93,8 +102,6 @@ shim_switch:
 
 void go(Place& from, Place& to, [[maybe_unused]] const unsigned char* stack, [[maybe_unused]] bool last) {
 #if defined(__SANITIZE_ADDRESS__)
-    static const void* host_stack;
-    static size_t host_stack_bytes;
     __sanitizer_start_switch_fiber(last ? nullptr : &from.fake_stack, stack ? stack : host_stack,
                                    stack ? STACK_BYTES : host_stack_bytes);
 #endif
@@ -104,11 +111,7 @@ void go(Place& from, Place& to, [[maybe_unused]] const unsigned char* stack, [[m
     swapcontext(&from.context, &to.context);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-    // Only fibres come from the host's stack: they note where it is.
-    const void* old_stack;
-    size_t old_stack_bytes;
-    __sanitizer_finish_switch_fiber(from.fake_stack, &old_stack, &old_stack_bytes);
-    if (&from != &scheduler) host_stack = old_stack, host_stack_bytes = old_stack_bytes;
+    __sanitizer_finish_switch_fiber(from.fake_stack, nullptr, nullptr);
 #endif
 }
 
@@ -122,7 +125,7 @@ void leave(State state) {
 
 void run_thread() {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(nullptr, &host_stack, &host_stack_bytes);
 #endif
     entry(launch_arguments);
     leave(State::DONE);
@@ -131,6 +134,10 @@ void run_thread() {
 
 void prepare(Fibre& fibre) {
     fibre.state = State::READY;
+#if defined(__SANITIZE_ADDRESS__)
+    // Functions that did not return left the places around their variables marked.
+    ASAN_UNPOISON_MEMORY_REGION(fibre.stack, STACK_BYTES);
+#endif
 #if defined(__x86_64__)
     // As `shim_switch` leaves a stack: six registers and where to return to. Functions begin 8 bytes off a multiple of 16.
     void** top = reinterpret_cast<void**>(fibre.stack + STACK_BYTES) - 2;
@@ -172,11 +179,24 @@ unsigned count(State state) {
     return all;
 }
 
+// ASan guards what is around variables, and a call of memset would meet that.
+#if defined(__SANITIZE_ADDRESS__)
+__attribute__((no_sanitize("address", "undefined")))
+#endif
+void fill_static_shared() {
+    for (unsigned char* byte = shim_shared_start; byte != shim_shared_stop; ++byte) {
+        *byte = 0xff;
+        // Keeps the compiler from making it a call of memset.
+        asm volatile("" : : : "memory");
+    }
+}
+
 void run_block() {
     for (unsigned thread = 0; thread < threads; ++thread) prepare(fibres[thread]);
     warps.assign((threads + LANES - 1) / LANES, Warp());
-    std::memset(dynamic.data(), 0xff, dynamic.size());
-    std::memset(__start_shim_shared, 0xff, static_cast<size_t>(__stop_shim_shared - __start_shim_shared));
+    std::fill(dynamic.begin(), dynamic.end(), 0xff);
+    fill_static_shared();
+    ++barriers;
     for (;;) {
         while (round()) {
         }
@@ -189,6 +209,7 @@ void run_block() {
             return;
         }
         for (unsigned thread = 0; thread < threads; ++thread) fibres[thread].state = State::READY;
+        ++barriers;
     }
 }
 
@@ -223,12 +244,25 @@ const unsigned char* exchange(const char* what, unsigned mask, const void* value
     }
     warp.arrived = 0;
     warp.turn ^= 1;
+    // A shuffle or a vote gives values, and orders no memory.
+    if (mask == ALL && std::strcmp(what, "syncwarp") == 0) ++warp.barriers;
     for (unsigned other = 0; other < LANES; ++other)
         if (mask >> other & 1 && other != lane) fibres[first + other].state = State::READY;
     return slots;
 }
 
 unsigned char* dynamic_shared() { return dynamic.data(); }
+
+size_t place_in_shared(const void* address) {
+    const auto at = reinterpret_cast<uintptr_t>(address);
+    const auto first = reinterpret_cast<uintptr_t>(shim_shared_start);
+    const auto bytes = reinterpret_cast<uintptr_t>(shim_shared_stop) - first;
+    if (at - first < bytes) return at - first;
+    const uintptr_t place = at - reinterpret_cast<uintptr_t>(dynamic.data());
+    return place < dynamic.size() ? bytes + place : SIZE_MAX;
+}
+
+Moment now() { return {running, barriers, warps[running / LANES].barriers}; }
 
 }  // namespace shim
 
@@ -262,8 +296,10 @@ extern "C" const char* shim_launch(void (*kernel)(const void*), const unsigned g
 }
 
 extern "C" void* shim_allocate(size_t bytes) {
-    void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (memory) std::memset(memory, 0xff, bytes);
+    void* memory;
+    // Not rounded up: ASan sees what is read beyond the end.
+    if (posix_memalign(&memory, 256, bytes) != 0) return nullptr;
+    std::memset(memory, 0xff, bytes);
     return memory;
 }
 

@@ -36,6 +36,18 @@ const unsigned char* exchange(const char* what, unsigned mask, const void* value
 // As many bytes as the launch asked for.
 unsigned char* dynamic_shared();
 
+// Where in the block's shared memory an address is, static and dynamic counted on; SIZE_MAX elsewhere.
+size_t place_in_shared(const void* address);
+
+// What lies between accesses of shared memory. No two blocks have a count of barriers in common.
+struct Moment {
+    unsigned thread;
+    unsigned long long barriers;
+    // Of this thread's warp, whole.
+    unsigned warp_barriers;
+};
+Moment now();
+
 // Ends the launch with an error.
 [[noreturn]] void fail(const char* what);
 
@@ -66,8 +78,8 @@ void mma_nvfp4_16_8_64(float (&sums)[4], const unsigned (&a)[4], const unsigned 
 }  // namespace shim
 
 #define DEVICE [[maybe_unused]] static inline
-// In a section of its own: the shim fills it with NaNs before each block, so that no block reads what another wrote.
-#define SHARED static __attribute__((section("shim_shared")))
+// shared.ld gathers them: the shim fills them with NaNs before each block, so that no block reads what another wrote.
+#define SHARED static
 
 #define __align__(bytes) __attribute__((aligned(bytes)))
 

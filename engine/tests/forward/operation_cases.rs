@@ -144,6 +144,7 @@ pub(crate) fn all() -> Vec<Case> {
         cases.push(add_rms_norm(rows, width));
         cases.push(silu_multiply(rows, width));
     }
+    cases.push(rms_norm_of_small());
     cases.extend(DTYPES.map(|dtype| embed(dtype, 21)));
     cases.extend(BLOCK_DTYPES.map(|dtype| embed(dtype, 512)));
     for (heads, head_dim) in [(1, 2), (3, 20), (16, 128)] {
@@ -158,6 +159,7 @@ pub(crate) fn all() -> Vec<Case> {
     for heads in [[8, 2, 128], [2, 1, 256], [1, 1, 96]] {
         cases.push(attention(KvDtype::Bf16, heads, [21, 5]));
     }
+    cases.push(kv_of_ties());
     for dtype in [KvDtype::F32, KvDtype::Bf16] {
         for (query_heads, kv_heads, head_dim) in [(1, 1, 64), (4, 2, 6), (9, 3, 20), (40, 1, 16)] {
             // Within one fold of the running softmax, and across two ends of one.
@@ -214,6 +216,21 @@ fn rms_norm(dtype: Dtype, rows: usize, width: usize) -> Case {
         vec![(dtype, 1, width)],
         vec![(rows, width), (rows, width)],
         |backend, weights, at| {
+            backend.rms_norm(RmsNorm { x: at[0], weight: weights[0], epsilon: 1e-5, out: at[1] })?;
+            Ok(vec![at[1]])
+        },
+    )
+}
+
+/// So small that the mean is mostly epsilon.
+fn rms_norm_of_small() -> Case {
+    case(
+        "rms_norm of small values".to_owned(),
+        vec![(Dtype::F32, 1, 100)],
+        vec![(3, 100), (3, 100)],
+        |backend, weights, at| {
+            let small: Vec<f32> = backend.read(at[0])?.iter().map(|value| value * 1e-3).collect();
+            backend.write(at[0], &small)?;
             backend.rms_norm(RmsNorm { x: at[0], weight: weights[0], epsilon: 1e-5, out: at[1] })?;
             Ok(vec![at[1]])
         },
@@ -292,6 +309,27 @@ fn rope(heads: usize, head_dim: usize) -> Case {
             Ok(vec![at[0]])
         },
     )
+}
+
+/// Values half-way between two of BF16, which go to the even one: what attention to one token returns.
+fn kv_of_ties() -> Case {
+    let run = |backend: &mut dyn Backend, _: &[Weight], at: &[Activation]| {
+        let tie = |value: &f32| f32::from_bits(value.to_bits() & 0xffff_0000 | 0x8000);
+        let ties: Vec<f32> = backend.read(at[2])?.iter().map(tie).collect();
+        backend.write(at[2], &ties)?;
+        backend.kv_write(KvWrite { layer: 0, keys: at[1], values: at[2], slots: &[0] })?;
+        backend.attention(Attention {
+            layer: 0,
+            queries: at[0],
+            scale: 1.0,
+            sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
+            block_tables: &[0],
+            out: at[3],
+        })?;
+        Ok(vec![at[3]])
+    };
+    let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim: 64, dtype: KvDtype::Bf16 };
+    Case { kv, ..case("kv_write of ties".to_owned(), vec![], vec![(1, 64); 4], run) }
 }
 
 /// Two sequences, one that goes on after `earlier` stored tokens with `rows` more, one that begins with 3; in scattered

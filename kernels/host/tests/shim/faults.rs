@@ -1,5 +1,7 @@
 #![expect(unsafe_code, reason = "launches of kernels that are wrong in ways that touch nothing else")]
 
+use std::env;
+
 use sparkherd_kernels::{Device as _, DeviceError, LaunchShape};
 
 const THREADS: u32 = 64;
@@ -32,9 +34,11 @@ fn what_a_gpu_leaves_undefined_is_an_error() {
         assert_eq!(run(kernel, 1, THREADS), Err(expected.to_owned()), "{kernel}");
     }
     // Nothing is left over of a launch that failed.
-    assert_eq!(run("fault_uninitialised", 1, THREADS), Ok(vec![1.0; 64]));
-    let second = run("fault_uninitialised", 2, THREADS).unwrap();
-    assert!(second.iter().all(|value| value.is_nan()), "{second:?}");
+    for kernel in ["fault_uninitialised", "fault_uninitialised_in_template"] {
+        assert_eq!(run(kernel, 1, THREADS), Ok(vec![1.0; 64]), "{kernel}");
+        let second = run(kernel, 2, THREADS).unwrap();
+        assert!(second.iter().all(|value| value.is_nan()), "{kernel}: {second:?}");
+    }
 }
 
 #[test]
@@ -45,4 +49,31 @@ fn a_launch_that_the_kernel_is_not_made_for_is_refused() {
     // SAFETY: it is refused.
     let refused = unsafe { device.launch("fault_lane", shape, &[0; 16]) }.unwrap_err();
     assert_eq!(refused.to_string(), "fault_lane failed: its arguments have 8 bytes, not 16");
+}
+
+#[test]
+fn a_race_is_told_by_the_detector_and_by_nothing_else() {
+    let detects = env::var_os("SPARKHERD_KERNELS_RACES").is_some();
+    for (kernel, told) in [
+        ("fault_race", "no barrier between writing and reading byte "),
+        ("fault_race_after_read", "no barrier between reading and writing byte "),
+        ("fault_race_of_writes", "no barrier between two writes of byte "),
+        ("fault_race_beside_shuffle", "no barrier between writing and reading byte "),
+    ] {
+        match run(kernel, 1, THREADS) {
+            Ok(values) => assert!(!detects && values == vec![1.0; 64], "{kernel} gave {values:?}"),
+            Err(reason) => assert!(detects && reason.starts_with(told), "{kernel}: {reason}"),
+        }
+    }
+    assert_eq!(run("fault_none", 2, THREADS), Ok(vec![1.0; 64]));
+}
+
+/// `cargo xtask shim` expects that this ends the process.
+#[test]
+#[ignore = "of a fault that only a library with sanitizers tells"]
+fn a_named_fault() {
+    let kernel = env::var("SPARKHERD_KERNELS_FAULT").unwrap();
+    let known = ["fault_past_memory", "fault_past_shared", "fault_past_local", "fault_shift"];
+    let kernel = known.into_iter().find(|known| *known == kernel).unwrap();
+    run(kernel, 1, THREADS).unwrap();
 }
