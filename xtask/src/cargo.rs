@@ -64,6 +64,36 @@ fn of_workspace(is_wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Builds an integration test of this workspace, and says where it is.
+pub fn test_binary(name: &str) -> Result<PathBuf> {
+    let messages = output(&[
+        "test",
+        "--locked",
+        "--workspace",
+        "--test",
+        name,
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ])?;
+    let artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    let mut found = artifacts.filter(|artifact| artifact.target.name == name && artifact.profile.test);
+    let executable = found.find_map(|artifact| artifact.executable);
+    executable.with_context(|| format!("cargo built no test {name}"))
+}
+
+/// The part of cargo's message about what it built that says where a test is.
+#[derive(Debug, Deserialize)]
+struct Artifact {
+    target: Target,
+    profile: Profile,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Profile {
+    test: bool,
+}
+
 /// Names of all packages that this one is built from, itself included.
 pub fn dependencies(package: &str) -> Result<Vec<String>> {
     let arguments =

@@ -9,6 +9,7 @@ mod demo;
 mod generate;
 mod kernels;
 mod ladder;
+mod shim;
 mod tidy;
 
 use std::path::PathBuf;
@@ -66,6 +67,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Run the CUDA kernels on the host with sanitizers, with a race detector, and with each of a list of faults
+    Shim,
     /// Check what no compiler checks: sizes, banned calls, layers, licences, dead files
     Tidy,
 }
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::BenchPeers { rounds, only_serving } => bench_peers::run(rounds, only_serving),
         Command::Generate { check } => generate::run(check),
         Command::Kernels { check } => kernels::run(check),
+        Command::Shim => shim::run(),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -1,0 +1,32 @@
+//! What the tests of the kernels have to see. Whoever changes a kernel keeps its faults here up to date: at least two for
+//! each file with logic.
+
+mod common;
+mod kernels;
+
+/// How the tests see a fault.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seen {
+    /// In the result, or since the kernel does not end as it should.
+    AsResult,
+    /// By the race detector: on the host the result is right, or right by chance.
+    AsRace,
+}
+
+/// A fault to put into the kernels.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutation {
+    /// Below `kernels/cu`.
+    pub file: &'static str,
+    /// There once.
+    pub text: &'static str,
+    pub replacement: &'static str,
+    pub what: &'static str,
+    /// Part of the names of the operation cases that are run; of FP4, which has none, nothing.
+    pub cases: &'static str,
+    pub seen: Seen,
+}
+
+pub fn all() -> Vec<Mutation> {
+    [common::MUTATIONS, kernels::MUTATIONS].concat()
+}
