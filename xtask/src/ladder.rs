@@ -11,7 +11,7 @@ use e2e::chart::Helm;
 use e2e::toolchain::Toolchain;
 use serde_json::{Value, json};
 
-use crate::{arm64, cargo, checkout, demo, generate, kernels, tidy};
+use crate::{arm64, cargo, checkout, demo, generate, kernels, shim, tidy};
 
 struct Height {
     name: &'static str,
@@ -33,12 +33,16 @@ impl Height {
     }
 }
 
-const HEIGHTS: [Height; 12] = [
+const HEIGHTS: [Height; 13] = [
     Height::new("format", "rustfmt", format).fast(),
     Height::new("generated", "generated files are up to date", generated).fast(),
     Height::new("tidy", "sizes, banned calls, layers, licences", tidy::run).fast(),
     Height::new("lint", "clippy on everything", lint).fast(),
     Height::new("unit", "tests of each crate by itself", unit).fast(),
+    Height {
+        prepare: || need(&["c++"]),
+        ..Height::new("shim", "CUDA kernels on the host: sanitizers, races, faults", shim::run)
+    },
     Height {
         prepare: kernels::prepare,
         ..Height::new("kernels", "CUDA kernels compile for every chip, and take what they took", kernels_take)

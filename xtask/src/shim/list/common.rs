@@ -128,7 +128,7 @@ pub const MUTATIONS: &[Mutation] = &[
         text: "for (u32 distance = WARP / 2; distance > 0; distance /= 2) value +=",
         replacement: "for (u32 distance = WARP / 4; distance > 0; distance /= 2) value +=",
         what: "half of the lanes are left out of a sum",
-        cases: "linear F32 1 ",
+        cases: "linear F32 4 ",
         seen: Seen::AsResult,
     },
     Mutation {

@@ -221,8 +221,8 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         file: "attention.cu",
-        text: "arguments.positions[blockIdx.x] / arguments.split_positions + 1",
-        replacement: "arguments.positions[blockIdx.x] / arguments.split_positions",
+        text: "splits = (all + run - 1) / run",
+        replacement: "splits = all / run",
         what: "the last run of positions is left out",
         cases: "attention F32 4/2",
         seen: Seen::AsResult,
@@ -277,9 +277,9 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         file: "linear_nvfp4.cu",
-        text: ">> (index % 2 * 4) & 15u",
-        replacement: ">> (4 - index % 2 * 4) & 15u",
-        what: "nibbles are swapped on the portable path",
+        text: "ue4m3_to_f32(scales[index / GROUP])",
+        replacement: "ue4m3_to_f32(scales[index / GROUP / 2])",
+        what: "scales are shared by too many on the portable path",
         cases: "",
         seen: Seen::AsResult,
     },
