@@ -10,6 +10,7 @@ use sparkherd_agent::{Agent, AgentConfig, PortRange, bind_admin, child_environme
 use sparkherd_crds::parse_quantity;
 
 use crate::cluster;
+use crate::gpu::GpuArgs;
 
 /// The last statuses of an agent that ends get this long; then the operator finds out by the Lease.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
@@ -50,6 +51,8 @@ pub(crate) struct AgentArgs {
     /// For tests: where a file <namespace>.<deployment> lies here, the engine follows it as a script instead of loading
     #[arg(long, value_name = "DIR")]
     fake_engines: Option<PathBuf>,
+    #[command(flatten)]
+    gpu: GpuArgs,
 }
 
 pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
@@ -66,6 +69,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_ports,
         proc_root,
         fake_engines,
+        gpu,
     } = args;
     let config = AgentConfig {
         child_environment: child_environment(std::env::vars_os()),
@@ -77,7 +81,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_address,
         engine_ports,
         proc_root,
-        engine_arguments: Vec::new(),
+        engine_arguments: gpu.arguments(),
         fake_engines,
     };
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;

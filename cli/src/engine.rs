@@ -8,6 +8,8 @@ use sparkherd_engine::backend::cpu::Path;
 use sparkherd_server::child::{self, ConfigSource, EngineKind};
 use sparkherd_server::fake::Script;
 
+use crate::gpu::GpuArgs;
+
 /// Serve one model over HTTP (agents start this; by hand use `serve`).
 #[derive(Debug, clap::Args)]
 pub(crate) struct EngineArgs {
@@ -19,6 +21,8 @@ pub(crate) struct EngineArgs {
     /// Compute with these instructions instead of those measured as the fastest, for example avx2.
     #[arg(long, value_name = "NAME", conflicts_with = "fake")]
     cpu_path: Option<Path>,
+    #[command(flatten)]
+    gpu: GpuArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -34,7 +38,7 @@ struct Source {
 
 /// Does not return: whatever still runs when the child is done ends with the process.
 pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
-    let EngineArgs { source: Source { config_fd, config }, fake, cpu_path } = args;
+    let EngineArgs { source: Source { config_fd, config }, fake, cpu_path, gpu } = args;
     let source = match (config_fd, config) {
         (Some(descriptor), _) => ConfigSource::Descriptor(descriptor),
         (None, Some(file)) => ConfigSource::File(file),
@@ -42,7 +46,7 @@ pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
     };
     let kind = match fake {
         Some(script) => EngineKind::Fake(read_script(&script)?),
-        None => EngineKind::Checkpoint { cpu_path },
+        None => EngineKind::Checkpoint { cpu_path, gpu: gpu.choice() },
     };
     std::process::exit(i32::from(child::run(&source, kind)))
 }

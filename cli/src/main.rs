@@ -6,6 +6,7 @@ mod cluster;
 mod crds;
 mod engine;
 mod fit;
+mod gpu;
 mod inspect;
 mod key;
 mod operator;

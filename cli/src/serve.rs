@@ -23,6 +23,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::cluster;
+use crate::gpu::GpuArgs;
 use files::Files;
 
 /// Name of the one node there is.
@@ -61,6 +62,8 @@ pub(crate) struct ServeArgs {
     /// Compute with these instructions instead of those measured as the fastest, for example avx2
     #[arg(long, value_name = "NAME")]
     cpu_path: Option<CpuPath>,
+    #[command(flatten)]
+    gpu: GpuArgs,
 }
 
 pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
@@ -75,6 +78,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         memory_total,
         engine_ports,
         cpu_path,
+        gpu,
     } = args;
     ensure!(
         listen.ip().is_loopback() || !key_hash.is_empty() || allow_anonymous,
@@ -102,6 +106,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             .map(|path| ["--cpu-path".into(), path.name().into()])
             .into_iter()
             .flatten()
+            .chain(gpu.arguments())
             .collect(),
         fake_engines: None,
     };

@@ -37,7 +37,8 @@ pub use grammar::{Grammar, GrammarError, GrammarSource};
 pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
 pub use limits::{CacheSize, EngineLimits, Timeouts};
 pub use load::{
-    BackendChoice, LoadConfig, LoadError, LoadProgress, LoadedMemory, LoadedModel, load_model, load_model_on,
+    BackendChoice, GpuChoice, GpuError, LoadConfig, LoadError, LoadProgress, LoadedModel, OpenGpu,
+    load_model, load_model_on_device,
 };
 pub use request::{
     Caller, ClientKey, Embedding, EmbeddingRequest, Ends, FinishReason, Generation, GenerationError,

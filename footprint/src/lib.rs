@@ -28,7 +28,9 @@ pub use plan::{
     FootprintError, GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN, QUEUE_CONTEXTS,
     TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_tokens_max,
 };
-pub use platform::{Backend, CPU_RUNTIME_HOST_BYTES, Platform};
+pub use platform::{
+    Backend, CPU_RUNTIME_HOST_BYTES, CUDA_RUNTIME_DEVICE_BYTES, CUDA_RUNTIME_HOST_BYTES, Platform,
+};
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};
 pub use workspace::{ATTENTION_SPLITS_MAX, Buffer, Workspace, logit_rows_max, workspace};

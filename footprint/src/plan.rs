@@ -58,14 +58,19 @@ pub enum FootprintError {
 /// Bytes a replica of this model takes with these settings on this platform.
 ///
 /// `weights = Σ tensors as kept, padded`, `kv = kv_tokens × `[`kv_bytes_per_token`], `workspace =` [`workspace`],
-/// `runtime = platform's constants + tokenizer + grammar compiler + grammars + waiting prompts`. On CUDA the first three and
+/// `runtime = platform's constants + tokenizer + grammar compiler + grammars + waiting prompts + transfers`. On CUDA the first three and
 /// `runtime_device_bytes` are device memory; on the CPU everything is host memory.
 pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Footprint, FootprintError> {
     check(facts, serving, platform)?;
     let kv_bytes = kv_bytes_per_token(facts, serving.kv_dtype)?
         .checked_mul(serving.kv_tokens)
         .ok_or(FootprintError::TooLarge { part: "kv" })?;
-    let workspace_bytes = workspace(facts, serving, platform)?.bytes()?;
+    let workspace = workspace(facts, serving, platform)?;
+    let workspace_bytes = workspace.bytes()?;
+    let transfer_bytes = match platform.backend {
+        Backend::Cuda => workspace.transfer_bytes().ok_or(FootprintError::TooLarge { part: "workspace" })?,
+        Backend::Cpu => 0,
+    };
     let grammar_bytes = u64::from(facts.vocab_size) * GRAMMAR_HOST_BYTES_PER_VOCABULARY_TOKEN;
     let runtime_host_bytes = facts
         .tokenizer_bytes
@@ -76,6 +81,7 @@ pub fn plan(facts: &Facts, serving: &Serving, platform: &Platform) -> Result<Foo
             text.checked_add(u64::from(serving.context) * QUEUE_CONTEXTS * PROMPT_HOST_BYTES_PER_TOKEN)
         })
         .and_then(|text| text.checked_add(platform.runtime_host_bytes))
+        .and_then(|host| host.checked_add(transfer_bytes))
         .ok_or(FootprintError::TooLarge { part: "runtime" })?;
     let runtime_device_bytes = match platform.backend {
         Backend::Cuda => platform.runtime_device_bytes,

@@ -31,7 +31,25 @@ pub struct Platform {
 /// to a context of 96 thousand tokens), and one prompt being tokenised (about 350 bytes a token).
 pub const CPU_RUNTIME_HOST_BYTES: u64 = 40 << 20;
 
+/// [`Platform::runtime_host_bytes`] of an engine on a GPU: that of the CPU's, 16 MiB of pinned memory that copies go through, and
+/// what the driver keeps on the host. The driver's part is a bound that no GPU has been asked about yet (docs/unverified.md).
+pub const CUDA_RUNTIME_HOST_BYTES: u64 = CPU_RUNTIME_HOST_BYTES + (16 << 20) + (200 << 20);
+
+/// [`Platform::runtime_device_bytes`]: the context, the machine code, recorded steps, and allocations rounded up to 2 MiB. A bound
+/// that no GPU has been asked about yet; an engine that takes more says so and does not start.
+pub const CUDA_RUNTIME_DEVICE_BYTES: u64 = 1 << 30;
+
 impl Platform {
+    /// Our CUDA kernels; threads are those that read weights and serve.
+    pub const fn cuda(threads: u32) -> Self {
+        Self {
+            backend: Backend::Cuda,
+            threads,
+            runtime_host_bytes: CUDA_RUNTIME_HOST_BYTES,
+            runtime_device_bytes: CUDA_RUNTIME_DEVICE_BYTES,
+        }
+    }
+
     /// The CPU backend with this many threads.
     pub const fn cpu(threads: u32) -> Self {
         Self {

@@ -1,12 +1,19 @@
 use sparkherd_checkpoint::{Facts, TENSOR_ALIGNMENT_BYTES};
 
-use crate::{Backend, FootprintError, Platform, Serving, step_tokens_max};
+use crate::{BLOCK_TOKENS, Backend, FootprintError, Platform, Serving, step_tokens_max};
 
 /// Kernels take rows in tiles of at most 16, the last of which is padded.
 const PACKED_PADDING_ROWS: u64 = 15;
 
 /// Blocks of a GPU that share one sequence's attention at most: with a key head each, 4 sequences of 8 key heads fill any chip.
 pub const ATTENTION_SPLITS_MAX: u32 = 32;
+
+/// Numbers that each token of a step has: itself, its slot, its position, where its sequence's blocks begin, and its row if its hidden
+/// state is wanted.
+const STEP_LISTS: u64 = 5;
+
+/// Each list of a step's numbers begins at 16 bytes: as many as there are lists, and one more, of 4 numbers less one.
+const STEP_LIST_PADDING: u64 = 7 * 3;
 
 /// One scratch buffer of the engine: allocated once at load, reused by every layer and every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +76,20 @@ pub struct Workspace {
     /// `[concurrency, query_heads, `[`ATTENTION_SPLITS_MAX`]`, head_dim + 2]`: on a GPU, what the blocks that share a long sequence
     /// find in their parts of it; else empty.
     pub partial: Buffer,
+    /// `[`[`STEP_LISTS`]` lists of tokens + logit_rows + concurrency × blocks of a context]` of 32 bits: on a GPU, what a step is told
+    /// in numbers; else empty.
+    pub numbers: Buffer,
 }
 
 impl Workspace {
+    /// Host bytes that what goes to a GPU and comes from it passes through: a step's numbers, and its answer.
+    pub fn transfer_bytes(&self) -> Option<u64> {
+        let answer = self.logits.bytes()?.checked_add(self.residual.bytes()?)?;
+        answer.checked_add(self.numbers.bytes()?)
+    }
+
     /// All buffers with their names, in the order they lie in the arena.
-    pub fn buffers(&self) -> [(&'static str, Buffer); 13] {
+    pub fn buffers(&self) -> [(&'static str, Buffer); 14] {
         [
             ("residual", self.residual),
             ("normed", self.normed),
@@ -88,6 +104,7 @@ impl Workspace {
             ("logits", self.logits),
             ("packed", self.packed),
             ("partial", self.partial),
+            ("numbers", self.numbers),
         ]
     }
 
@@ -128,6 +145,13 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
         Backend::Cpu => (tokens.max(logit_rows).checked_add(PACKED_PADDING_ROWS)?, 0),
         Backend::Cuda => (0, u64::from(serving.concurrency)),
     };
+    let blocks = u64::from(serving.context).div_ceil(u64::from(BLOCK_TOKENS));
+    let numbers = match platform.backend {
+        Backend::Cpu => 0,
+        Backend::Cuda => (STEP_LISTS * tokens + STEP_LIST_PADDING)
+            .checked_add(logit_rows)?
+            .checked_add(u64::from(serving.concurrency).checked_mul(blocks)?)?,
+    };
     let widest_input = hidden.max(intermediate).max(query_heads.checked_mul(head)?);
     Some(Workspace {
         tokens: step_tokens,
@@ -150,5 +174,6 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
             u64::from(ATTENTION_SPLITS_MAX),
             head.checked_add(2)?,
         ])?,
+        numbers: Buffer::f32(&[numbers])?,
     })
 }

@@ -88,7 +88,13 @@ fn cuda_puts_all_but_the_process_on_the_device() {
     let facts = llama_8b();
     let serving = serving_default(&facts, 8192, 16);
     let footprint = plan(&facts, &serving, &platform(Backend::Cuda)).unwrap();
-    assert_eq!(footprint.host_bytes, runtime_host_bytes(&facts, serving.kv_tokens));
+    let workspace = workspace(&facts, &serving, &platform(Backend::Cuda)).unwrap();
+    // What a step is told and what it answers passes through host memory of as many bytes.
+    let (numbers, answer) = (workspace.numbers, [workspace.logits, workspace.residual]);
+    assert_eq!(numbers.elements, 5 * 2048 + 21 + 32 + 16 * 8192 / 16);
+    let transfer_bytes: u64 = answer.iter().chain([&numbers]).map(|buffer| buffer.bytes().unwrap()).sum();
+    let runtime_bytes = runtime_host_bytes(&facts, serving.kv_tokens);
+    assert_eq!(footprint.host_bytes, runtime_bytes + transfer_bytes);
     let parts = footprint.parts;
     assert_eq!(
         footprint.device_bytes,

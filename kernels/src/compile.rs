@@ -25,6 +25,14 @@ pub const ARCHITECTURES: [Architecture; 7] = [
     Architecture { name: "sm_121a", fp4_mma: true },
 ];
 
+/// For every chip.
+pub(crate) const COMPILE_OPTIONS: [&str; 3] = [
+    "--std=c++17",
+    // As on the host: `a * b + c` is two roundings where it is not written as `fmaf`.
+    "--fmad=false",
+    "--ptxas-options=-v",
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Architecture {
     /// As ptxas names it; `a` allows what only this one chip has.
@@ -91,15 +99,12 @@ impl Compiler {
 
     pub fn compile(&self, source: &Source, architecture: Architecture) -> Result<Cubin, CompileError> {
         let program = OpenProgram::new(self, source)?;
-        let options = [
+        let of_chip = [
             format!("--gpu-architecture={}", architecture.name),
             format!("--define-macro=HAS_FP4_MMA={}", u8::from(architecture.fp4_mma)),
-            "--std=c++17".to_owned(),
-            // As on the host: `a * b + c` is two roundings where it is not written as `fmaf`.
-            "--fmad=false".to_owned(),
-            "--ptxas-options=-v".to_owned(),
         ];
-        let options = options.map(|option| c_string(&option));
+        let options = of_chip.iter().map(String::as_str).chain(COMPILE_OPTIONS);
+        let options: Vec<_> = options.map(c_string).collect();
         let pointers: Vec<_> = options.iter().map(|option| option.as_ptr()).collect();
         let count = c_int::try_from(pointers.len()).unwrap_or(c_int::MAX);
         // SAFETY: the type is nvrtc.h's; the options outlive the call.

@@ -37,6 +37,23 @@ pub enum DeviceError {
     Launch { kernel: &'static str, reason: String },
     #[error("copy of {bytes} bytes failed: {reason}")]
     Copy { bytes: usize, reason: String },
+    #[error("launches cannot be recorded or repeated: {reason}")]
+    Recording { reason: String },
+}
+
+/// Launches that a device has recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording(pub(crate) usize);
+
+impl Recording {
+    /// For devices: the number is theirs.
+    pub const fn new(number: usize) -> Self {
+        Self(number)
+    }
+
+    pub const fn number(self) -> usize {
+        self.0
+    }
 }
 
 impl DeviceMemory {
@@ -126,6 +143,20 @@ pub trait Device: Debug + Send {
         shape: LaunchShape,
         arguments: &[u8],
     ) -> Result<(), DeviceError>;
+
+    /// From now on launches are recorded instead of run, and nothing may be copied.
+    fn begin_recording(&mut self) -> Result<(), DeviceError>;
+
+    /// What was launched since, with the arguments it was launched with.
+    fn end_recording(&mut self) -> Result<Recording, DeviceError>;
+
+    /// Runs what was recorded, in the same order.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Device::launch`], of every launch.
+    #[expect(unsafe_code, reason = "kernels follow the addresses they were given")]
+    unsafe fn replay(&mut self, recording: Recording) -> Result<(), DeviceError>;
 }
 
 /// The bytes of a kernel's arguments.

@@ -3,7 +3,7 @@
 //! ```text
 //! Embed { tokens, table, … }.launch(device) ─ shapes checked ─► Device ─► a GPU
 //!                                                                  └────► the host shim (crate kernels/host), for tests
-//! cu/embed.cu, cu/common/*.cuh ─ NVRTC ─► CUBIN for each architecture
+//! cu/embed.cu, cu/common/*.cuh ─ NVRTC ─► CUBIN for each architecture ─ in the program, or a cache ─► GpuKernels ─► Gpu
 //!                              └ C++ ──► the same kernels as functions of the shim
 //! ```
 //!
@@ -13,25 +13,37 @@
 
 mod attention;
 mod compile;
+mod cubins;
 mod device;
+mod driver;
 mod elementwise;
 mod embed;
 mod format;
+mod gpu;
+mod gpu_context;
 mod linear;
 mod linear_nvfp4;
 mod linear_rows;
+mod provide;
 mod resources;
 mod rms_norm;
 mod sources;
+mod staging;
 
 pub use attention::{Attention, AttentionSplit, HEAD_DIM_MAX, KvDtype, KvLayer, KvWrite};
 pub use compile::{ARCHITECTURES, Architecture, CompileError, Compiler, Cubin};
-pub use device::{Device, DeviceError, DeviceMemory, LaunchShape};
+pub use cubins::{CubinModule, Cubins, CubinsError, sources_digest};
+pub use device::{Device, DeviceError, DeviceMemory, LaunchShape, Recording};
+pub use driver::{Driver, DriverError};
 pub use elementwise::{Add, AddBias, GatherRows, Rope, SiluMultiply};
 pub use embed::Embed;
+pub use gpu::{Gpu, GpuKernels};
+pub use gpu_context::{ComputeCapability, GpuContext, GpuProperties};
 pub use linear::{LINEAR_ROWS_MAX, Linear};
 pub use linear_nvfp4::{LinearNvfp4, Nvfp4Path};
 pub use linear_rows::LinearRows;
+pub use provide::{KernelPlaces, Provenance, ProvideError, Provided};
 pub use resources::Resources;
 pub use rms_norm::{AddRmsNorm, HeadRmsNorm, RmsNorm};
 pub use sources::{HEADERS, SOURCES, Source};
+pub use staging::STAGING_HOST_BYTES;

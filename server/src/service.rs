@@ -45,6 +45,8 @@ pub struct ServiceSettings {
     pub clock: fn() -> u64,
     /// What the process holds of the machine's memory, bytes.
     pub held_bytes: fn() -> u64,
+    /// Of a GPU, which are not among those; they do not change.
+    pub device_bytes: u64,
     /// What all threads of the process have computed.
     pub cpu_time: fn() -> Duration,
 }
@@ -73,14 +75,23 @@ pub struct Service {
     seeds: AtomicU64,
     clock: fn() -> u64,
     held_bytes: fn() -> u64,
+    device_bytes: u64,
     cpu_time: fn() -> Duration,
     started_unix: u64,
 }
 
 impl Service {
     pub fn new(engine: Arc<dyn ChatEngine>, settings: ServiceSettings) -> Result<Self, prometheus::Error> {
-        let ServiceSettings { audience, incarnation, seed, stall_limit, clock, held_bytes, cpu_time } =
-            settings;
+        let ServiceSettings {
+            audience,
+            incarnation,
+            seed,
+            stall_limit,
+            clock,
+            held_bytes,
+            device_bytes,
+            cpu_time,
+        } = settings;
         Ok(Self {
             metrics: Metrics::new(audience.first_name(), &incarnation, engine.cache_size())?,
             audience: watch::Sender::new(Arc::new(audience)),
@@ -101,6 +112,7 @@ impl Service {
             seeds: AtomicU64::new(0),
             clock,
             held_bytes,
+            device_bytes,
             cpu_time,
             started_unix: clock(),
         })
@@ -163,8 +175,13 @@ impl Service {
         (self.clock)()
     }
 
+    /// What the process holds, of a GPU too.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        (self.held_bytes)().saturating_add(self.device_bytes)
+    }
+
     pub(crate) fn process_use(&self) -> ProcessUse {
-        ProcessUse { held_bytes: (self.held_bytes)(), cpu_time: (self.cpu_time)() }
+        ProcessUse { held_bytes: self.held_bytes(), cpu_time: (self.cpu_time)() }
     }
 
     pub(crate) fn started_unix(&self) -> u64 {

@@ -22,7 +22,7 @@ pub mod oracle;
 use sparkherd_checkpoint::RowError;
 use thiserror::Error;
 
-pub use operands::{Activation, KvShape, SequenceRows, Weight};
+pub use operands::{Activation, KvShape, SequenceRows, StepNumbers, Weight};
 pub use operations::{
     Add, AddBias, AddRmsNorm, Attention, Embed, GatherRows, HeadRmsNorm, KvWrite, Linear, RmsNorm, Rope,
     SiluMultiply,
@@ -74,6 +74,26 @@ pub struct HostMemory {
 pub trait Backend: Send {
     /// Says which weights there are, once, before the first operation: a backend may reorder a weight within its bytes.
     fn prepare(&mut self, weights: &[Weight]) -> Result<(), BackendError>;
+    /// What a step is told in numbers, before its operations ask for them one by one.
+    fn begin_step(&mut self, _numbers: StepNumbers<'_>) -> Result<(), BackendError> {
+        Ok(())
+    }
+    /// The most rows of a step that is worth recording: one token of each sequence.
+    fn recorded_rows_max(&self) -> usize {
+        0
+    }
+    /// From now on operations are recorded instead of run, as those of a step of so many rows: one more than the step recorded before.
+    fn begin_recording(&mut self, _rows: usize) -> Result<(), BackendError> {
+        Ok(())
+    }
+    /// Ends what was begun.
+    fn end_recording(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+    /// Runs what was recorded for so many rows on the numbers of this step; false where nothing was.
+    fn replay(&mut self, _rows: usize) -> Result<bool, BackendError> {
+        Ok(false)
+    }
     /// Copies host values into an activation.
     fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError>;
     /// An activation's values on the host, after all operations called so far.

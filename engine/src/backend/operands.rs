@@ -68,3 +68,17 @@ pub struct SequenceRows {
     /// Where the sequence's blocks begin in the step's block tables.
     pub first_block: usize,
 }
+
+/// What a step is told beside its rows' values.
+#[derive(Clone, Copy, Debug)]
+pub struct StepNumbers<'a> {
+    /// Of each row.
+    pub tokens: &'a [u32],
+    /// Place of each row in the pool: block · 16 + place in the block.
+    pub slots: &'a [u32],
+    pub sequences: &'a [SequenceRows],
+    /// The sequences' blocks one after the other.
+    pub block_tables: &'a [u32],
+    /// Rows whose logits are wanted.
+    pub logit_rows: &'a [u32],
+}

@@ -6,8 +6,10 @@ use sparkherd_checkpoint::{ModelConfig, OutputHead};
 
 use super::{Buffers, Step, StepLimits};
 use crate::{
-    backend::{Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, Linear, RmsNorm, Weight},
-    batch::{Batch, ForwardError, ForwardPass, Rows, StepOutput},
+    backend::{
+        Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, Linear, RmsNorm, StepNumbers, Weight,
+    },
+    batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutput, Wants},
     layers::{AttentionLayer, GatedFeedForward, HeadNorms, Projection, RotaryEmbedding},
     weights::{PlacementError, UnclaimedWeights},
 };
@@ -22,10 +24,9 @@ struct Layer {
     feed_forward: GatedFeedForward,
 }
 
-/// A loaded model on a backend.
+/// Weights in the order of their operations.
 #[derive(Debug)]
-pub struct Decoder<B> {
-    backend: B,
+struct Pass {
     /// `[vocabulary, hidden]`
     embedding: Weight,
     layers: Vec<Layer>,
@@ -34,9 +35,16 @@ pub struct Decoder<B> {
     /// `[vocabulary, hidden]`; the embedding itself where the checkpoint ties them, `None` where it has no logits.
     head: Option<Weight>,
     epsilon: f32,
+}
+
+/// A loaded model on a backend.
+#[derive(Debug)]
+pub struct Decoder<B> {
+    backend: B,
+    pass: Pass,
     rope: RotaryEmbedding,
-    /// One position's rotation on its way to the backend.
-    rotation: Vec<f32>,
+    /// A step's rotations on their way to the backend.
+    rotations: Vec<f32>,
     buffers: Buffers,
     limits: StepLimits,
     step: Step,
@@ -66,12 +74,8 @@ impl<B: Backend> Decoder<B> {
         let rope = RotaryEmbedding::new(&config.rope, config.head_dim as usize);
         Ok(Self {
             backend,
-            embedding,
-            layers,
-            norm,
-            head,
-            epsilon: config.rms_norm_eps as f32,
-            rotation: vec![0.0; rope.head_dim()],
+            pass: Pass { embedding, layers, norm, head, epsilon: config.rms_norm_eps as f32 },
+            rotations: Vec::with_capacity(limits.tokens * rope.head_dim()),
             rope,
             buffers,
             limits,
@@ -79,13 +83,65 @@ impl<B: Backend> Decoder<B> {
         })
     }
 
-    fn run(&mut self, tokens: &[u32], buffers: &Buffers) -> Result<(), BackendError> {
-        let Buffers { residual, normed, rotations, .. } = *buffers;
-        let (backend, step, epsilon) = (&mut self.backend, &self.step, self.epsilon);
-        for (row, position) in step.positions().iter().enumerate() {
-            self.rope.rotation(*position, &mut self.rotation);
-            backend.write(rotations.row(row), &self.rotation)?;
+    /// Tells the backend what a step's operations are about to use.
+    fn begin(&mut self, tokens: &[u32], buffers: &Buffers) -> Result<(), BackendError> {
+        let step = &self.step;
+        let head_dim = self.rope.head_dim();
+        self.rotations.resize(step.positions().len() * head_dim, 0.0);
+        for (position, rotation) in step.positions().iter().zip(self.rotations.chunks_exact_mut(head_dim)) {
+            self.rope.rotation(*position, rotation);
         }
+        self.backend.write(buffers.rotations, &self.rotations)?;
+        self.backend.begin_step(StepNumbers {
+            tokens,
+            slots: step.slots(),
+            sequences: step.sequences(),
+            block_tables: step.block_tables(),
+            logit_rows: step.logit_rows(),
+        })
+    }
+
+    fn run(&mut self, tokens: &[u32], buffers: &Buffers) -> Result<(), BackendError> {
+        self.begin(tokens, buffers)?;
+        let rows = tokens.len();
+        if self.step.is_decode() && self.backend.replay(rows)? {
+            return Ok(());
+        }
+        let Self { backend, pass, step, .. } = self;
+        pass.operations(backend, step, tokens, buffers)
+    }
+
+    /// Has the backend record steps with one token of each sequence, for as many sequences as it wants.
+    pub fn record_decodes(&mut self) -> Result<(), ForwardError> {
+        let device = |error: BackendError| ForwardError::Device(error.to_string());
+        for rows in 1..=self.backend.recorded_rows_max() {
+            let sequence =
+                BatchSequence { token_count: 1, position: 0, block_table: vec![0], wants: Wants::LastLogits };
+            let batch = Batch { tokens: vec![0; rows], sequences: vec![sequence; rows] };
+            self.step.fill(&batch)?;
+            let buffers = self.buffers.for_step(rows, rows);
+            self.begin(&batch.tokens, &buffers).map_err(device)?;
+            let Self { backend, pass, step, .. } = self;
+            backend.begin_recording(rows).map_err(device)?;
+            let recorded = pass.operations(backend, step, &batch.tokens, &buffers);
+            // What was begun is ended, whatever became of it; the first error is the one to tell.
+            let ended = backend.end_recording();
+            recorded.and(ended).map_err(device)?;
+        }
+        Ok(())
+    }
+}
+
+impl Pass {
+    fn operations(
+        &self,
+        backend: &mut impl Backend,
+        step: &Step,
+        tokens: &[u32],
+        buffers: &Buffers,
+    ) -> Result<(), BackendError> {
+        let Buffers { residual, normed, .. } = *buffers;
+        let epsilon = self.epsilon;
         backend.embed(Embed { tokens, table: self.embedding, out: residual })?;
         for (index, layer) in self.layers.iter().enumerate() {
             let weight = layer.attention_norm;
@@ -99,14 +155,14 @@ impl<B: Backend> Decoder<B> {
             backend.add_rms_norm(AddRmsNorm { residual, x: normed, weight, epsilon })?;
             layer.feed_forward.forward(backend, buffers)?;
         }
-        self.finish(buffers)
+        self.finish(backend, step, buffers)
     }
 
     /// Final norm and head of the rows that were asked for. Hidden states end in the first rows of the residual stream.
-    fn finish(&mut self, buffers: &Buffers) -> Result<(), BackendError> {
+    fn finish(&self, backend: &mut impl Backend, step: &Step, buffers: &Buffers) -> Result<(), BackendError> {
         let Buffers { residual, normed, last_hidden, logits, .. } = *buffers;
-        let (backend, weight, epsilon) = (&mut self.backend, self.norm, self.epsilon);
-        let (logit_rows, hidden_rows) = (self.step.logit_rows(), self.step.hidden_rows());
+        let (weight, epsilon) = (self.norm, self.epsilon);
+        let (logit_rows, hidden_rows) = (step.logit_rows(), step.hidden_rows());
         if logit_rows.is_empty() && hidden_rows.is_empty() {
             return Ok(());
         }
@@ -173,12 +229,12 @@ impl<B: Backend> ForwardPass for Decoder<B> {
     fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
         let device = |error: BackendError| ForwardError::Device(error.to_string());
         self.step.fill(batch)?;
-        let vocab_size = self.embedding.rows;
+        let vocab_size = self.pass.embedding.rows;
         if let Some(token) = batch.tokens.iter().find(|token| **token as usize >= vocab_size) {
             let what = format!("token {token} is not below the vocabulary size {vocab_size}");
             return Err(ForwardError::Inconsistent(what));
         }
-        if self.head.is_none() && !self.step.logit_rows().is_empty() {
+        if self.pass.head.is_none() && !self.step.logit_rows().is_empty() {
             let what = "logits are wanted of a checkpoint without an output head";
             return Err(ForwardError::Inconsistent(what.to_owned()));
         }
@@ -207,10 +263,10 @@ impl<B: Backend> ForwardPass for Decoder<B> {
     }
 
     fn has_logits(&self) -> bool {
-        self.head.is_some()
+        self.pass.head.is_some()
     }
 
     fn hidden(&self) -> usize {
-        self.embedding.columns
+        self.pass.embedding.columns
     }
 }

@@ -95,6 +95,12 @@ impl Step {
         Ok(())
     }
 
+    /// Whether every sequence has one token and wants its logits, as while they answer.
+    pub fn is_decode(&self) -> bool {
+        let rows = self.positions.len();
+        self.hidden_rows.is_empty() && self.sequences.len() == rows && self.logit_rows.len() == rows
+    }
+
     /// Position of each row.
     pub fn positions(&self) -> &[u32] {
         &self.positions

@@ -11,4 +11,4 @@ mod rows;
 
 pub use directory::ModelDirectory;
 pub use placement::{PlacedTensor, Placement, PlacementError, UnclaimedWeights};
-pub use read::{ReadError, read};
+pub use read::{ReadError, SendBytes, Target, read};

@@ -1,4 +1,4 @@
-//! Reading tensors straight into their arena.
+//! Reading tensors to where they go: straight into their arena, or through a ring of buffers to whoever sends them on.
 //!
 //! Several threads take chunks from one queue. With direct I/O a chunk goes through a thread's aligned buffer and the page
 //! cache stays out of it: a cache filled with a model of half the memory would be taken from the model itself. Where the
@@ -6,11 +6,13 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::File,
+    ops::Range,
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread,
 };
@@ -25,7 +27,10 @@ use super::{
     PlacedTensor, Placement,
     rows::{RowGroup, group, place},
 };
-use crate::backend::arena::{Arena, ArenaError};
+use crate::backend::{
+    BackendError,
+    arena::{Arena, ArenaError},
+};
 
 /// One NVMe device needs a few requests in flight to reach its rate.
 const THREADS: usize = 4;
@@ -38,6 +43,8 @@ const SECTOR_BYTES: usize = 4096;
 pub enum ReadError {
     #[error("arena of {got} bytes cannot hold weights of {wanted}")]
     Arena { got: usize, wanted: u64 },
+    #[error(transparent)]
+    Sent(#[from] BackendError),
     #[error("no memory for read buffers: {0}")]
     Buffer(#[from] ArenaError),
     #[error("cannot open {file}: {source}")]
@@ -54,14 +61,53 @@ struct Source {
     direct: Option<File>,
 }
 
-/// Part of a tensor and its place in the arena.
+/// Takes bytes of weights, which are its own when it returns: their place in the arena, and they.
+pub type SendBytes<'a> = dyn FnMut(usize, &[u8]) -> Result<(), BackendError> + 'a;
+
+/// Where weights go.
+pub enum Target<'a> {
+    /// Memory of the host.
+    Arena(&'a mut Arena),
+    /// Memory that is not.
+    Sent(&'a mut SendBytes<'a>),
+}
+
+impl fmt::Debug for Target<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Arena(_) => "Arena",
+            Self::Sent(_) => "Sent",
+        })
+    }
+}
+
+/// Part of a tensor and its place.
 struct Chunk<'a> {
     tensor: &'a PlacedTensor,
     /// From the start of the file.
     offset: u64,
     file_bytes: usize,
-    to: &'a mut [u8],
+    to: Place<'a>,
 }
+
+enum Place<'a> {
+    Arena(&'a mut [u8]),
+    /// Of the arena's bytes.
+    Sent(Range<usize>),
+}
+
+/// A chunk that is read.
+struct Read {
+    file_bytes: usize,
+    /// A buffer of the ring, and the place of its bytes in the arena.
+    to_send: Option<(Arena, Range<usize>)>,
+}
+
+/// Buffers that chunks are sent from: one for each reader, and some that are being sent.
+const RING_BUFFERS: usize = THREADS + 2;
+
+/// The ring's free buffers.
+type Ring = Mutex<Receiver<Arena>>;
 
 /// Bytes of a tensor's chunks, in the file and in the arena: any number where they are copied, else whole groups of rows.
 fn chunk_bytes(tensor: &PlacedTensor) -> RowGroup {
@@ -78,27 +124,52 @@ fn chunk_bytes(tensor: &PlacedTensor) -> RowGroup {
 pub fn read(
     directory: &Path,
     placement: &Placement,
-    arena: &mut Arena,
+    target: Target<'_>,
     done: &mut dyn FnMut(u64),
 ) -> Result<(), ReadError> {
-    if arena.bytes() as u64 != placement.arena_bytes {
-        return Err(ReadError::Arena { got: arena.bytes(), wanted: placement.arena_bytes });
-    }
     let sources = open_all(directory, placement)?;
-    let largest = placement.tensors.iter().map(|tensor| chunk_bytes(tensor).file_bytes).max();
-    let buffer_bytes = largest.unwrap_or(0) + 2 * SECTOR_BYTES;
-    let queue = Mutex::new(chunks(placement, arena.as_mut_slice()).into_iter());
+    let chunk_bytes = placement.tensors.iter().map(chunk_bytes);
+    let (file_bytes, arena_bytes) = chunk_bytes
+        .fold((0, 0), |(file, arena), chunk| (chunk.file_bytes.max(file), chunk.arena_bytes.max(arena)));
+    let buffer_bytes = file_bytes + 2 * SECTOR_BYTES;
+    let (give_back, ring) = channel();
+    let (chunks, mut send) = match target {
+        Target::Arena(arena) => {
+            if arena.bytes() as u64 != placement.arena_bytes {
+                return Err(ReadError::Arena { got: arena.bytes(), wanted: placement.arena_bytes });
+            }
+            (arena_chunks(placement, arena.as_mut_slice()), None)
+        }
+        Target::Sent(send) => {
+            for _ in 0..RING_BUFFERS {
+                // Its other end is in this function.
+                let _ = give_back.send(Arena::map(arena_bytes)?);
+            }
+            (sent_chunks(placement), Some(send))
+        }
+    };
+    let (queue, ring) = (Mutex::new(chunks.into_iter()), Mutex::new(ring));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (results, finished) = channel();
     thread::scope(|scope| {
         for _ in 0..THREADS {
             let results = results.clone();
-            let (next, sources) = (&next, &sources);
-            scope.spawn(move || reader(next, sources, buffer_bytes, &results));
+            let (next, sources, ring) = (&next, &sources, &ring);
+            scope.spawn(move || reader(next, sources, ring, buffer_bytes, &results));
         }
         drop(results);
-        // Leaving early drops the receiver, and with it every reader ends at its next chunk.
-        finished.into_iter().try_for_each(|result| result.map(|bytes| done(bytes as u64)))
+        // Leaving early drops both channels' ends here, and with them every reader ends at its next chunk.
+        let give_back = give_back;
+        for result in finished {
+            let Read { file_bytes, to_send } = result?;
+            if let (Some((buffer, place)), Some(send)) = (to_send, send.as_mut()) {
+                send(place.start, &buffer.as_slice()[..place.len()])?;
+                // A reader that has ended needs none.
+                let _ = give_back.send(buffer);
+            }
+            done(file_bytes as u64);
+        }
+        Ok(())
     })
 }
 
@@ -122,19 +193,30 @@ fn open_all(directory: &Path, placement: &Placement) -> Result<BTreeMap<Arc<str>
 }
 
 /// Cuts the arena into the tensors' chunks. Tensors lie in it in order, with padding between.
-fn chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<'a>> {
-    let mut chunks = Vec::new();
+fn arena_chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<'a>> {
+    let mut chunks = sent_chunks(placement);
     let (mut rest, mut rest_start) = (arena, 0);
+    for Chunk { to, .. } in &mut chunks {
+        let Place::Sent(place) = to else { continue };
+        let (_, from_place) = rest.split_at_mut(place.start - rest_start);
+        let (bytes, after) = from_place.split_at_mut(place.len());
+        (rest, rest_start) = (after, place.end);
+        *to = Place::Arena(bytes);
+    }
+    chunks
+}
+
+/// All tensors' chunks, in the order they lie in the arena.
+fn sent_chunks(placement: &Placement) -> Vec<Chunk<'_>> {
+    let mut chunks = Vec::new();
     for tensor in &placement.tensors {
-        let (_, from_tensor) = rest.split_at_mut(tensor.weight.offset_bytes - rest_start);
-        let (to, after) = from_tensor.split_at_mut(tensor.bytes);
-        (rest, rest_start) = (after, tensor.weight.offset_bytes + tensor.bytes);
-        let mut offset = tensor.file_offset_bytes;
         let chunk = chunk_bytes(tensor);
-        let mut rest_bytes = tensor.file_bytes;
-        for to in to.chunks_mut(chunk.arena_bytes) {
+        let (mut offset, mut rest_bytes) = (tensor.file_offset_bytes, tensor.file_bytes);
+        for start in (0..tensor.bytes).step_by(chunk.arena_bytes) {
             let file_bytes = chunk.file_bytes.min(rest_bytes);
-            chunks.push(Chunk { tensor, offset, file_bytes, to });
+            let end = tensor.bytes.min(start + chunk.arena_bytes);
+            let first = tensor.weight.offset_bytes;
+            chunks.push(Chunk { tensor, offset, file_bytes, to: Place::Sent(first + start..first + end) });
             rest_bytes -= file_bytes;
             offset += file_bytes as u64;
         }
@@ -145,8 +227,9 @@ fn chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<'a>> {
 fn reader<'a>(
     next: &(dyn Fn() -> Option<Chunk<'a>> + Sync),
     sources: &BTreeMap<Arc<str>, Source>,
+    ring: &Ring,
     buffer_bytes: usize,
-    results: &Sender<Result<usize, ReadError>>,
+    results: &Sender<Result<Read, ReadError>>,
 ) {
     let mut buffer = match Arena::map(buffer_bytes) {
         Ok(buffer) => buffer,
@@ -158,16 +241,39 @@ fn reader<'a>(
     };
     while let Some(chunk) = next() {
         let Some(source) = sources.get(&chunk.tensor.file) else { continue };
-        let bytes = chunk.file_bytes;
-        let result = read_chunk(source, chunk, buffer.as_mut_slice()).map(|()| bytes);
-        if results.send(result).is_err() {
+        let Chunk { tensor, offset, file_bytes, to } = chunk;
+        let read = match to {
+            Place::Arena(to) => {
+                let span = Span { tensor, offset, file_bytes };
+                read_span(source, span, to, buffer.as_mut_slice())
+                    .map(|()| Read { file_bytes, to_send: None })
+            }
+            Place::Sent(place) => {
+                // The other end is dropped when nobody sends any more.
+                let free = ring.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(mut free) = free else { return };
+                let span = Span { tensor, offset, file_bytes };
+                read_span(source, span, &mut free.as_mut_slice()[..place.len()], buffer.as_mut_slice())
+                    .map(|()| Read { file_bytes, to_send: Some((free, place)) })
+            }
+        };
+        if results.send(read).is_err() {
             return;
         }
     }
 }
 
-fn read_chunk(source: &Source, chunk: Chunk<'_>, buffer: &mut [u8]) -> Result<(), ReadError> {
-    let Chunk { tensor, offset, file_bytes: bytes, to } = chunk;
+/// Part of a tensor in its file.
+#[derive(Clone, Copy)]
+struct Span<'a> {
+    tensor: &'a PlacedTensor,
+    offset: u64,
+    file_bytes: usize,
+}
+
+/// Reads through `buffer` and places what was read.
+fn read_span(source: &Source, span: Span<'_>, to: &mut [u8], buffer: &mut [u8]) -> Result<(), ReadError> {
+    let Span { tensor, offset, file_bytes: bytes } = span;
     let failed = |source| ReadError::Read {
         tensor: tensor.name.clone(),
         file: tensor.file.to_string(),

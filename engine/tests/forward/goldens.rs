@@ -119,14 +119,14 @@ fn compare(
     variant: &str,
     kv_dtype: KvDtype,
     agreement: Agreement,
-    backend: BackendChoice,
+    backend: &BackendChoice,
     requantize: Requantize,
 ) {
     let golden: Golden =
         serde_json::from_slice(&fs::read(goldens().join(format!("{checkpoint}.json"))).unwrap()).unwrap();
     let stored = fs::read(goldens().join(format!("{checkpoint}.safetensors"))).unwrap();
     let stored = SafeTensors::deserialize(&stored).unwrap();
-    let mut model = load(&golden, kv_dtype, backend, requantize);
+    let mut model = load(&golden, kv_dtype, backend.clone(), requantize);
     for case in &golden.cases {
         let rows: Vec<f32> = stored
             .tensor(&format!("{}.{variant}", case.name))
@@ -173,8 +173,16 @@ fn compare(
 
 fn compare_all(checkpoint: &str) {
     for backend in [BackendChoice::Cpu, BackendChoice::Oracle] {
-        compare(checkpoint, "f32", KvDtype::F32, Agreement::Each(BOUND_F32), backend, Requantize::None);
-        compare(checkpoint, "kv_bf16", KvDtype::Bf16, Agreement::Each(BOUND_BF16), backend, Requantize::None);
+        let each = Agreement::Each(BOUND_F32);
+        compare(checkpoint, "f32", KvDtype::F32, each, &backend, Requantize::None);
+        compare(
+            checkpoint,
+            "kv_bf16",
+            KvDtype::Bf16,
+            Agreement::Each(BOUND_BF16),
+            &backend,
+            Requantize::None,
+        );
     }
 }
 
@@ -183,13 +191,13 @@ fn compare_blocks(checkpoint: &str, requantize: Requantize) {
     for (variant, kv_dtype, bound) in
         [("f32", KvDtype::F32, BOUND_F32), ("kv_bf16", KvDtype::Bf16, BOUND_BF16)]
     {
-        compare(checkpoint, variant, kv_dtype, Agreement::Each(bound), BackendChoice::Oracle, requantize);
+        compare(checkpoint, variant, kv_dtype, Agreement::Each(bound), &BackendChoice::Oracle, requantize);
         compare(
             checkpoint,
             variant,
             kv_dtype,
             Agreement::Whole(BOUND_ROUNDED),
-            BackendChoice::Cpu,
+            &BackendChoice::Cpu,
             requantize,
         );
     }

@@ -5,9 +5,9 @@ use std::fs::{self, OpenOptions};
 use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_engine::{
     BackendChoice, LoadConfig, LoadError, LoadProgress,
-    backend::arena::Arena,
+    backend::{BackendError, arena::Arena},
     load_model,
-    weights::{ModelDirectory, Placement, read},
+    weights::{ModelDirectory, Placement, ReadError, Target, read},
 };
 use sparkherd_footprint::{Backend, KvDtype};
 use tempfile::TempDir;
@@ -54,7 +54,7 @@ fn another_footprint_than_was_admitted_is_refused_with_both_numbers() {
     let wanted = format!("this checkpoint takes {planned} bytes, it was admitted with {}", planned - 1);
     assert!(error.starts_with(&wanted), "{error}");
     config.platform.backend = Backend::Cuda;
-    assert!(matches!(session::load(&config), Err(LoadError::Platform(Backend::Cuda))));
+    assert!(matches!(session::load(&config), Err(LoadError::Platform { platform: Backend::Cuda, .. })));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_file_cut_short_before_or_after_its_header_was_read_is_an_error() {
     OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
 
     let mut arena = Arena::map(placement.arena_bytes as usize).unwrap();
-    let error = read(directory.path(), &placement, &mut arena, &mut |_| {}).unwrap_err();
+    let error = read(directory.path(), &placement, Target::Arena(&mut arena), &mut |_| {}).unwrap_err();
     let wanted = format!("model.safetensors ends at byte {end}, inside tensor {}", last.name);
     assert_eq!(error.to_string(), wanted);
 
@@ -112,7 +112,7 @@ fn a_file_cut_short_before_or_after_its_header_was_read_is_an_error() {
     assert!(error.to_string().contains("model.safetensors"), "{error}");
 
     fs::remove_file(&path).unwrap();
-    let error = read(directory.path(), &placement, &mut arena, &mut |_| {}).unwrap_err();
+    let error = read(directory.path(), &placement, Target::Arena(&mut arena), &mut |_| {}).unwrap_err();
     assert!(error.to_string().starts_with("cannot open model.safetensors"), "{error}");
 }
 
@@ -137,10 +137,26 @@ fn the_arena_holds_the_files_bytes() {
     placement.arena_bytes = offset as u64;
     let mut arena = Arena::map(offset).unwrap();
     let mut done = 0;
-    read(directory.path(), &placement, &mut arena, &mut |bytes| done += bytes).unwrap();
+    read(directory.path(), &placement, Target::Arena(&mut arena), &mut |bytes| done += bytes).unwrap();
     assert_eq!(done as usize, first.1 + second.1);
     for (tensor, (start, bytes)) in placement.tensors.iter().zip([first, second]) {
         let held = &arena.as_slice::<u8>()[tensor.weight.offset_bytes..][..bytes];
         assert!(held == &content[start..start + bytes], "{}", tensor.name);
     }
+
+    // In whatever order, each byte is sent once.
+    let mut got = vec![0_u8; offset];
+    let mut sent_bytes = 0;
+    let mut to_copy = |start: usize, bytes: &[u8]| {
+        got[start..start + bytes.len()].copy_from_slice(bytes);
+        sent_bytes += bytes.len();
+        Ok(())
+    };
+    read(directory.path(), &placement, Target::Sent(&mut to_copy), &mut |_| {}).unwrap();
+    assert!(sent_bytes == first.1 + second.1 && got == arena.as_slice::<u8>()[..offset]);
+
+    // Nobody waits for a buffer that does not come back.
+    let mut broken = |_: usize, _: &[u8]| Err(BackendError::WorkerPanicked);
+    let error = read(directory.path(), &placement, Target::Sent(&mut broken), &mut |_| {}).unwrap_err();
+    assert!(matches!(error, ReadError::Sent(BackendError::WorkerPanicked)), "{error}");
 }

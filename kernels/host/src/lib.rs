@@ -7,28 +7,55 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use libloading::{Library, Symbol};
-use sparkherd_kernels::{Device, DeviceError, DeviceMemory, LaunchShape};
+use sparkherd_kernels::{CubinModule, Cubins, Device, DeviceError, DeviceMemory, LaunchShape, Recording};
 
 type Kernel = unsafe extern "C" fn(*const c_void);
-type Launch = unsafe extern "C" fn(Kernel, *const u32, *const u32, usize, *const c_void) -> *const c_char;
+type LaunchFunction =
+    unsafe extern "C" fn(Kernel, *const u32, *const u32, usize, *const c_void) -> *const c_char;
 type Allocate = unsafe extern "C" fn(usize) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void);
+
+/// The kernels as this crate was built with them. It is a CUDA driver too, see `driver.cpp`.
+pub fn library() -> PathBuf {
+    PathBuf::from(env!("SPARKHERD_KERNELS_HOST"))
+}
+
+/// What that driver takes for machine code: names.
+pub fn cubins() -> Cubins {
+    let architecture = "sm_121a";
+    let resources = include_str!("../../resources.txt").lines();
+    let of_chip = resources.filter_map(|line| line.strip_prefix(architecture)?.strip_prefix(' '));
+    let kernels = of_chip.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+    let module = CubinModule { source: "all.cu".to_owned(), kernels, bytes: b"names".to_vec() };
+    Cubins { architecture: architecture.to_owned(), modules: vec![module] }
+}
 
 #[derive(Debug)]
 pub struct ShimDevice {
     library: Library,
     allocated: Vec<DeviceMemory>,
     allocations: Arc<AtomicUsize>,
+    /// What is being recorded.
+    recording: Option<Vec<Launch>>,
+    recordings: Vec<Vec<Launch>>,
+}
+
+/// A launch that was recorded.
+#[derive(Clone, Debug)]
+struct Launch {
+    kernel: &'static str,
+    shape: LaunchShape,
+    arguments: Vec<u8>,
 }
 
 impl ShimDevice {
-    /// The kernels as this crate was built with them, or those of another library: one with sanitizers, or with a fault.
-    pub fn new(library: Option<&OsStr>) -> Result<Self, libloading::Error> {
-        let built = PathBuf::from(env!("SPARKHERD_KERNELS_HOST"));
-        let path = library.map_or(built, PathBuf::from);
+    /// [`library`], or another one: with sanitizers, or with a fault.
+    pub fn new(path: Option<&OsStr>) -> Result<Self, libloading::Error> {
+        let path = path.map_or_else(library, PathBuf::from);
         // SAFETY: the library is ours, and has nothing that runs when it is loaded.
         let library = unsafe { Library::new(path) }?;
-        Ok(Self { library, allocated: Vec::new(), allocations: Arc::default() })
+        let (recording, recordings) = (None, Vec::new());
+        Ok(Self { library, allocated: Vec::new(), allocations: Arc::default(), recording, recordings })
     }
 
     /// How often memory was allocated, for whoever watches from outside.
@@ -61,6 +88,14 @@ impl ShimDevice {
         Ok(())
     }
 
+    /// A copy is no launch: a GPU would record where it copies from, and not what.
+    fn refuse_copy(&self, bytes: usize) -> Result<(), DeviceError> {
+        if self.recording.is_none() {
+            return Ok(());
+        }
+        Err(DeviceError::Copy { bytes, reason: "launches are being recorded".to_owned() })
+    }
+
     fn run(&self, kernel: &str, shape: LaunchShape, arguments: &[u8]) -> Result<(), String> {
         let LaunchShape { grid, threads } = shape;
         self.check(kernel, threads, arguments.len())?;
@@ -79,7 +114,7 @@ impl ShimDevice {
         // caller vouches for the addresses in them. The text is there until this thread launches again.
         unsafe {
             let entry: Symbol<'_, Kernel> = self.symbol(kernel)?;
-            let launch: Symbol<'_, Launch> = self.symbol("shim_launch")?;
+            let launch: Symbol<'_, LaunchFunction> = self.symbol("shim_launch")?;
             let error = launch(*entry, grid.as_ptr(), block.as_ptr(), 0, aligned.as_ptr().cast());
             if error.is_null() { Ok(()) } else { Err(CStr::from_ptr(error).to_string_lossy().into_owned()) }
         }
@@ -105,6 +140,7 @@ impl Device for ShimDevice {
     }
 
     fn write(&mut self, to: DeviceMemory, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.refuse_copy(bytes.len())?;
         let to = to.part(0, bytes.len())?;
         // SAFETY: `to` is so many bytes of this device, which is the host's memory, and apart from `bytes`.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to.address() as *mut u8, bytes.len()) };
@@ -112,6 +148,7 @@ impl Device for ShimDevice {
     }
 
     fn read(&mut self, from: DeviceMemory, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.refuse_copy(bytes.len())?;
         let from = from.part(0, bytes.len())?;
         // SAFETY: as in `write`.
         unsafe {
@@ -126,7 +163,29 @@ impl Device for ShimDevice {
         shape: LaunchShape,
         arguments: &[u8],
     ) -> Result<(), DeviceError> {
+        if let Some(recording) = &mut self.recording {
+            recording.push(Launch { kernel, shape, arguments: arguments.to_vec() });
+            return Ok(());
+        }
         self.run(kernel, shape, arguments).map_err(|reason| DeviceError::Launch { kernel, reason })
+    }
+
+    fn begin_recording(&mut self) -> Result<(), DeviceError> {
+        self.recording = Some(Vec::new());
+        Ok(())
+    }
+
+    fn end_recording(&mut self) -> Result<Recording, DeviceError> {
+        let reason = "nothing is recorded".to_owned();
+        self.recordings.push(self.recording.take().ok_or(DeviceError::Recording { reason })?);
+        Ok(Recording::new(self.recordings.len() - 1))
+    }
+
+    unsafe fn replay(&mut self, recording: Recording) -> Result<(), DeviceError> {
+        let launches = self.recordings.get(recording.number()).cloned().unwrap_or_default();
+        launches.iter().try_for_each(|Launch { kernel, shape, arguments }| {
+            self.run(kernel, *shape, arguments).map_err(|reason| DeviceError::Launch { kernel, reason })
+        })
     }
 }
 

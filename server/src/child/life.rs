@@ -60,6 +60,7 @@ pub(super) async fn live(
         stall_limit,
         clock: unix_time,
         held_bytes: resident_bytes,
+        device_bytes: loaded.device_bytes,
         cpu_time,
     };
     let service = Arc::new(Service::new(loaded.engine, settings)?);
@@ -124,7 +125,7 @@ async fn attend(
                 ready = true;
                 tracing::info!(%address, tokens_per_second, "ready");
                 let incarnation = incarnation.to_owned();
-                let held_bytes = resident_bytes();
+                let held_bytes = service.held_bytes();
                 events.announce(Event::Ready { address, incarnation, held_bytes, tokens_per_second });
             }
             _ = tick.tick(), if ready => watch.look(service, events).await?,
@@ -202,7 +203,7 @@ impl Watch {
             generated_tokens: stats.generated_tokens,
             kv_used: stats.kv_used,
             last_step_age_ms: stats.last_step_age_ms,
-            held_bytes: resident_bytes(),
+            held_bytes: service.held_bytes(),
         });
         if let Some(message) = service.engine().failed() {
             // Streams get the engine's last word before the process ends.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sparkherd_engine::backend::cpu::Path;
 use sparkherd_engine::{
-    BackendChoice, Clock, Engine, EngineLimits, LoadConfig, LoadError, LoadProgress, Text, load_model,
+    BackendChoice, Clock, Engine, EngineLimits, GpuError, LoadConfig, LoadError, LoadProgress, Text,
+    load_model,
 };
-use sparkherd_footprint::BLOCK_TOKENS;
+use sparkherd_footprint::{BLOCK_TOKENS, Backend};
 use sparkherd_protocol::{EngineConfig, Event};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ const FAKE_PARTS: usize = 20;
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) engine: Arc<dyn ChatEngine>,
+    /// Bytes of a GPU, which are not among this process's own.
+    pub(super) device_bytes: u64,
 }
 
 /// Bytes of weights read so far, of all.
@@ -36,6 +38,7 @@ pub(super) struct Loaded {
 struct Progress {
     bytes_done: u64,
     bytes_total: u64,
+    device_bytes: u64,
 }
 
 /// Loads on another thread and reports meanwhile.
@@ -48,7 +51,13 @@ pub(super) async fn load(
     let runtime = Handle::current();
     let mut loading = tokio::task::spawn_blocking(move || match kind {
         EngineKind::Fake(script) => load_fake(&config, script, runtime, &progress),
-        EngineKind::Checkpoint { cpu_path } => load_checkpoint(&config, cpu_path, &progress),
+        EngineKind::Checkpoint { cpu_path, gpu } => {
+            let backend = match config.platform.backend {
+                Backend::Cuda => BackendChoice::Cuda(gpu),
+                Backend::Cpu => cpu_path.map_or(BackendChoice::Cpu, BackendChoice::CpuPath),
+            };
+            load_checkpoint(&config, backend, &progress)
+        }
     });
     let mut tick = interval(PROGRESS_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -59,8 +68,9 @@ pub(super) async fn load(
                 return loaded.map_err(panicked)?;
             }
             _ = tick.tick() => {
-                let Progress { bytes_done, bytes_total } = *reached.borrow();
-                events.report(Event::Loading { bytes_done, bytes_total, held_bytes: resident_bytes() });
+                let Progress { bytes_done, bytes_total, device_bytes } = *reached.borrow();
+                let held_bytes = resident_bytes().saturating_add(device_bytes);
+                events.report(Event::Loading { bytes_done, bytes_total, held_bytes });
             }
         }
     }
@@ -88,17 +98,17 @@ fn load_fake(
         let held = |parts: usize| script.hold_bytes * parts / FAKE_PARTS;
         engine.hold(held(part + 1) - held(part));
         let bytes_done = bytes_total / u64::from(parts) * (part as u64 + 1);
-        progress.send_replace(Progress { bytes_done, bytes_total });
+        progress.send_replace(Progress { bytes_done, bytes_total, device_bytes: 0 });
     }
     match &script.fail_load {
         Some(message) => Err(ChildError::Load { reason: "LoadFailed", message: message.clone() }),
-        None => Ok(Loaded { engine: Arc::new(engine) }),
+        None => Ok(Loaded { engine: Arc::new(engine), device_bytes: 0 }),
     }
 }
 
 fn load_checkpoint(
     config: &EngineConfig,
-    cpu_path: Option<Path>,
+    backend: BackendChoice,
     progress: &watch::Sender<Progress>,
 ) -> Result<Loaded, ChildError> {
     let EngineConfig { model_dir, serving, platform, footprint, .. } = config.clone();
@@ -106,17 +116,19 @@ fn load_checkpoint(
     let text = Text::load(&model_dir).map_err(|error| failure("UnsupportedModel", &error))?;
     let kv_blocks = u32::try_from(serving.kv_tokens / u64::from(BLOCK_TOKENS)).unwrap_or(u32::MAX);
     let context = serving.context;
-    let backend = cpu_path.map_or(BackendChoice::Cpu, BackendChoice::CpuPath);
+    let on_device = platform.backend == Backend::Cuda;
     let load_config = LoadConfig { model_dir, serving, platform, footprint, backend };
-    let mut report = |LoadProgress { bytes_done, bytes_total, .. }| {
-        progress.send_replace(Progress { bytes_done, bytes_total });
+    let mut report = |LoadProgress { bytes_done, bytes_total, held_bytes }| {
+        let device_bytes = if on_device { held_bytes } else { 0 };
+        progress.send_replace(Progress { bytes_done, bytes_total, device_bytes });
     };
     let model = load_model(&load_config, &mut report).map_err(|error| failure(reason(&error), &error))?;
+    let device_bytes = model.device_bytes();
     let vocab_size = model.checkpoint().inspection.facts.vocab_size;
     let limits = EngineLimits::new(context, kv_blocks, vocab_size);
     let started = Engine::start(Box::new(model), text, limits, Clock::monotonic());
     let (handle, worker) = started.map_err(|error| failure("LoadFailed", &error))?;
-    Ok(Loaded { engine: Arc::new(RealEngine::new(handle, worker)) })
+    Ok(Loaded { engine: Arc::new(RealEngine::new(handle, worker)), device_bytes })
 }
 
 fn failure(reason: &'static str, error: &dyn std::error::Error) -> ChildError {
@@ -126,10 +138,15 @@ fn failure(reason: &'static str, error: &dyn std::error::Error) -> ChildError {
 const fn reason(error: &LoadError) -> &'static str {
     match error {
         LoadError::Checkpoint(_) | LoadError::Placement(_) => "UnsupportedModel",
-        LoadError::NotAsAdmitted { .. } | LoadError::NotAsPlanned { .. } => "FootprintMismatch",
+        LoadError::NotAsAdmitted { .. }
+        | LoadError::NotAsPlanned { .. }
+        | LoadError::Gpu(GpuError::TakesMore { .. }) => "FootprintMismatch",
         LoadError::TooLarge { .. } | LoadError::Memory(_) => "OutOfMemory",
-        LoadError::Footprint(_) | LoadError::Platform(_) | LoadError::Read(_) | LoadError::Backend(_) => {
-            "LoadFailed"
-        }
+        LoadError::Gpu(_) => "DriverUnsupported",
+        LoadError::Footprint(_)
+        | LoadError::Platform { .. }
+        | LoadError::Read(_)
+        | LoadError::Backend(_)
+        | LoadError::Forward(_) => "LoadFailed",
     }
 }

@@ -18,6 +18,7 @@ mod process;
 
 use std::path::PathBuf;
 
+use sparkherd_engine::GpuChoice;
 use sparkherd_engine::backend::cpu::Path;
 use sparkherd_protocol::{EngineConfig, Event};
 
@@ -46,9 +47,11 @@ pub enum ConfigSource {
 /// What answers.
 #[derive(Clone, Debug)]
 pub enum EngineKind {
-    /// The checkpoint that the configuration names, computed with these instructions, or else those measured as the fastest.
+    /// The checkpoint that the configuration names. On a CPU it is computed with these instructions, or else those measured as the
+    /// fastest; on a GPU, on this one.
     Checkpoint {
         cpu_path: Option<Path>,
+        gpu: GpuChoice,
     },
     Fake(Script),
 }
@@ -56,7 +59,7 @@ pub enum EngineKind {
 impl EngineKind {
     pub(crate) const fn script(&self) -> Option<&Script> {
         match self {
-            Self::Checkpoint { cpu_path: _ } => None,
+            Self::Checkpoint { cpu_path: _, gpu: _ } => None,
             Self::Fake(script) => Some(script),
         }
     }

@@ -64,6 +64,7 @@ impl Server {
             stall_limit: Duration::MAX,
             clock: || 1_800_000_000,
             held_bytes: || 4096,
+            device_bytes: 0,
             cpu_time: || Duration::from_millis(1500),
         };
         let service = Arc::new(Service::new(Arc::new(engine.clone()), settings).unwrap());

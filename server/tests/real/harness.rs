@@ -77,6 +77,7 @@ impl Server {
             stall_limit: Duration::MAX,
             clock: || 1_800_000_000,
             held_bytes: || 4096,
+            device_bytes: 0,
             cpu_time: || Duration::ZERO,
         };
         let service = Arc::new(Service::new(Arc::new(RealEngine::new(engine, worker)), settings).unwrap());

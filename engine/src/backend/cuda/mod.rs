@@ -2,36 +2,40 @@
 //!
 //! ```text
 //! operation ─ shapes, places ─► operands in device memory ─► launcher of sparkherd-kernels ─► Device: a GPU, or the host shim
-//!             indices ─ only those that have changed ─► their buffers
+//!             numbers ─ once a step ─► their buffer
 //! ```
 //!
-//! Everything is allocated when the backend is made. What a step is told in numbers (tokens, slots, block tables) lies in buffers
-//! of its own, written once for all layers.
+//! Everything is allocated when the backend is made. What a step is told in numbers (tokens, slots, block tables) lies in a buffer
+//! of its own, sent when the step begins. A step with one token of each sequence always launches the same on the same addresses, so
+//! it is recorded once for each number of sequences and launched whole.
 
-mod indices;
+mod numbers;
 mod operands;
 
-use sparkherd_footprint::{ATTENTION_SPLITS_MAX, BLOCK_TOKENS, KvDtype, Workspace};
+use sparkherd_footprint::{ATTENTION_SPLITS_MAX, Buffer, KvDtype, Workspace};
 use sparkherd_kernels as kernels;
-use sparkherd_kernels::{Device, DeviceMemory};
+use sparkherd_kernels::{Device, DeviceMemory, Recording};
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
-    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, Weight,
+    KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, StepNumbers, Weight,
     arena::{Arena, ArenaError},
 };
 use crate::model::StepLimits;
-use indices::Indices;
+use numbers::{List, Numbers};
 use operands::{Memory, count};
 
-/// What a step has at most.
+/// What is allocated, and what a step has at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CudaLimits {
-    pub tokens: usize,
-    /// Blocks of all sequences together.
-    pub table_entries: usize,
+    pub weights_bytes: usize,
+    pub workspace_bytes: usize,
+    /// Of what steps are told in numbers.
+    pub numbers_bytes: usize,
     /// Values that are written or read at once.
     pub transfer_elements: usize,
+    /// Rows of the largest step that is recorded.
+    pub recorded_rows: usize,
     /// How few rows share the positions of each.
     pub attention: Option<AttentionLimits>,
 }
@@ -52,18 +56,19 @@ pub struct AttentionLimits {
 /// Fewer positions than this are not worth a block of their own: its eight warps have 32 each.
 const RUN_MIN: u32 = 256;
 
+/// Steps of more sequences are bound by arithmetic, and launch each kernel by itself.
+const RECORDED_ROWS_MAX: usize = 32;
+
 #[derive(Debug)]
 pub struct Cuda<D> {
     device: D,
     memory: Memory,
     kv: KvShape,
-    tokens: Indices,
-    rows: Indices,
-    slots: Indices,
-    positions: Indices,
-    first_blocks: Indices,
-    block_tables: Indices,
+    numbers: Numbers,
     attention: Option<(AttentionLimits, DeviceMemory)>,
+    /// Of steps with one token of each sequence: the first has one.
+    recordings: Vec<Recording>,
+    recorded_rows: usize,
     /// What attention is told of each row, on its way.
     of_rows: Vec<u32>,
     /// Values on their way to and from the device.
@@ -72,16 +77,32 @@ pub struct Cuda<D> {
 
 impl CudaLimits {
     /// Those of a model's steps.
-    pub fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Self {
+    pub fn of_steps(
+        steps: &StepLimits,
+        workspace: &Workspace,
+        weights_bytes: u64,
+    ) -> Result<Self, BackendError> {
+        let bytes = |buffer: Buffer| size("buffer", buffer.bytes());
+        let all = size("workspace", workspace.bytes().ok())?;
+        let beside = bytes(workspace.partial)? + bytes(workspace.numbers)?;
         // What a step's answer is read from, at most.
         let read = workspace.logits.elements.saturating_add(workspace.residual.elements);
-        Self {
-            tokens: steps.tokens,
-            table_entries: steps.sequences * steps.context.div_ceil(BLOCK_TOKENS as usize),
-            transfer_elements: usize::try_from(read).unwrap_or(usize::MAX),
+        Ok(Self {
+            weights_bytes: size("weights", Some(weights_bytes))?,
+            workspace_bytes: all.saturating_sub(beside),
+            numbers_bytes: bytes(workspace.numbers)?,
+            transfer_elements: size("transfer", Some(read))?,
+            recorded_rows: steps.sequences.min(RECORDED_ROWS_MAX),
             attention: AttentionLimits::of_steps(steps, workspace),
-        }
+        })
     }
+}
+
+/// Bytes as this machine counts them.
+fn size(what: &'static str, bytes: Option<u64>) -> Result<usize, BackendError> {
+    let size = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let limit = usize::MAX;
+    size.ok_or(BackendError::OutOfRange { operation: "allocate", what, got: limit, limit })
 }
 
 impl AttentionLimits {
@@ -99,46 +120,49 @@ impl AttentionLimits {
 }
 
 impl<D: Device> Cuda<D> {
-    /// Takes over what was loaded: its bytes are copied, and the host's are given back.
-    pub fn new(
-        mut device: D,
-        loaded: HostMemory,
-        kv: KvShape,
-        limits: CudaLimits,
-    ) -> Result<Self, BackendError> {
-        kv.check(&loaded.kv)?;
-        let HostMemory { weights, kv: pool, workspace, packed } = loaded;
-        let (pool_bytes, workspace_bytes) = (pool.bytes(), workspace.bytes());
-        // Only the weights are copied; where host and device share their memory, the rest must not be there twice.
-        drop((pool, workspace, packed));
+    /// Allocates everything; weights are still to come.
+    pub fn new(mut device: D, kv: KvShape, limits: CudaLimits) -> Result<Self, BackendError> {
+        let CudaLimits {
+            weights_bytes,
+            workspace_bytes,
+            numbers_bytes,
+            transfer_elements,
+            recorded_rows,
+            attention,
+        } = limits;
         let memory = Memory {
-            weights: device.allocate(weights.bytes())?,
-            kv: device.allocate(pool_bytes)?,
+            weights: device.allocate(weights_bytes)?,
+            kv: device.allocate(kv.bytes())?,
             workspace: device.allocate(workspace_bytes)?,
         };
-        device.write(memory.weights, weights.as_slice())?;
-        let CudaLimits { tokens, table_entries, transfer_elements, attention } = limits;
         let attention = attention.map(|attention| {
             let partial = device.allocate(attention.partial_elements * size_of::<f32>())?;
             Ok::<_, BackendError>((attention, partial))
         });
-        let transfer = transfer_elements.max(tokens).max(table_entries) * size_of::<f32>();
-        let mut indices = |limit| Indices::new(&mut device, limit);
         Ok(Self {
-            tokens: indices(tokens)?,
-            rows: indices(tokens)?,
-            slots: indices(tokens)?,
-            positions: indices(tokens)?,
-            first_blocks: indices(tokens)?,
-            block_tables: indices(table_entries)?,
+            numbers: Numbers::new(&mut device, numbers_bytes)?,
             attention: attention.transpose()?,
-            of_rows: Vec::with_capacity(tokens),
-            transfer: Arena::map(transfer)
+            recordings: Vec::with_capacity(recorded_rows),
+            recorded_rows,
+            of_rows: Vec::new(),
+            transfer: Arena::map(transfer_elements * size_of::<f32>())
                 .map_err(|error: ArenaError| BackendError::Staging(error.to_string()))?,
             device,
             memory,
             kv,
         })
+    }
+
+    /// Puts bytes of weights into their place.
+    pub fn write_weights(&mut self, offset_bytes: usize, bytes: &[u8]) -> Result<(), BackendError> {
+        let to = self.memory.weights.part(offset_bytes, bytes.len())?;
+        Ok(self.device.write(to, bytes)?)
+    }
+
+    /// Waits for everything so far; a fault that no launch has told is told here.
+    pub fn wait(&mut self) -> Result<(), BackendError> {
+        let mut byte = [0; 1];
+        Ok(self.device.read(self.memory.workspace.part(0, 1)?, &mut byte)?)
     }
 
     fn split_of(&self, rows: usize) -> Option<kernels::AttentionSplit> {
@@ -180,9 +204,58 @@ fn list_rows<'a>(
     Ok(list)
 }
 
+fn list_positions<'a>(list: &'a mut Vec<u32>, sequences: &[SequenceRows]) -> Result<&'a [u32], BackendError> {
+    list_rows(list, sequences, |sequence, row| sequence.position + row)
+}
+
+fn list_first_blocks<'a>(
+    list: &'a mut Vec<u32>,
+    sequences: &[SequenceRows],
+) -> Result<&'a [u32], BackendError> {
+    list_rows(list, sequences, |sequence, _| sequence.first_block)
+}
+
 impl<D: Device> Backend for Cuda<D> {
     fn prepare(&mut self, _weights: &[Weight]) -> Result<(), BackendError> {
         Ok(())
+    }
+
+    fn begin_step(&mut self, numbers: StepNumbers<'_>) -> Result<(), BackendError> {
+        let StepNumbers { tokens, slots, sequences, block_tables, logit_rows } = numbers;
+        self.numbers.forget();
+        for (list, values) in [(List::Tokens, tokens), (List::Slots, slots), (List::Rows, logit_rows)] {
+            self.numbers.tell(list, values)?;
+        }
+        self.numbers.tell(List::Positions, list_positions(&mut self.of_rows, sequences)?)?;
+        self.numbers.tell(List::FirstBlocks, list_first_blocks(&mut self.of_rows, sequences)?)?;
+        // The only one whose length changes among steps of as many rows: what was recorded finds the others where they were.
+        self.numbers.tell(List::BlockTables, block_tables)?;
+        self.numbers.send(&mut self.device)
+    }
+
+    fn recorded_rows_max(&self) -> usize {
+        self.recorded_rows
+    }
+
+    fn begin_recording(&mut self, rows: usize) -> Result<(), BackendError> {
+        let (got, limit) = (rows, self.recordings.len() + 1);
+        if got != limit || got > self.recorded_rows {
+            return Err(BackendError::OutOfRange { operation: "record", what: "rows", got, limit });
+        }
+        Ok(self.device.begin_recording()?)
+    }
+
+    fn end_recording(&mut self) -> Result<(), BackendError> {
+        self.recordings.push(self.device.end_recording()?);
+        Ok(())
+    }
+
+    fn replay(&mut self, rows: usize) -> Result<bool, BackendError> {
+        let Some(recording) = rows.checked_sub(1).and_then(|index| self.recordings.get(index)) else {
+            return Ok(false);
+        };
+        operands::replay(&mut self.device, *recording)?;
+        Ok(true)
     }
 
     fn write(&mut self, to: Activation, values: &[f32]) -> Result<(), BackendError> {
@@ -225,7 +298,7 @@ impl<D: Device> Backend for Cuda<D> {
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {
         args.check()?;
         let launch = kernels::Embed {
-            tokens: self.tokens.upload(&mut self.device, &mut self.transfer, args.tokens)?,
+            tokens: self.numbers.place(&mut self.device, List::Tokens, args.tokens)?,
             table: self.memory.weight("embed", args.table)?,
             dtype: args.table.dtype,
             out: self.memory.activation("embed", args.out)?,
@@ -241,7 +314,7 @@ impl<D: Device> Backend for Cuda<D> {
         let [x, out] = self.memory.disjoint("gather_rows", [args.x, args.out])?;
         let launch = kernels::GatherRows {
             x,
-            rows: self.rows.upload(&mut self.device, &mut self.transfer, args.rows)?,
+            rows: self.numbers.place(&mut self.device, List::Rows, args.rows)?,
             out,
             x_rows: count("gather_rows", args.x.rows)?,
             out_rows: count("gather_rows", args.out.rows)?,
@@ -353,7 +426,7 @@ impl<D: Device> Backend for Cuda<D> {
             pool: self.layer(args.layer)?,
             keys: self.memory.activation("kv_write", args.keys)?,
             values: self.memory.activation("kv_write", args.values)?,
-            slots: self.slots.upload(&mut self.device, &mut self.transfer, args.slots)?,
+            slots: self.numbers.place(&mut self.device, List::Slots, args.slots)?,
             rows: count("kv_write", args.keys.rows)?,
         };
         operands::kv_write(&mut self.device, launch)
@@ -362,13 +435,12 @@ impl<D: Device> Backend for Cuda<D> {
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError> {
         args.check(&self.kv)?;
         let [queries, out] = self.memory.disjoint("attention", [args.queries, args.out])?;
-        let (device, transfer) = (&mut self.device, &mut self.transfer);
-        let positions =
-            list_rows(&mut self.of_rows, args.sequences, |sequence, row| sequence.position + row)?;
-        let positions = self.positions.upload(device, transfer, positions)?;
-        let first_blocks = list_rows(&mut self.of_rows, args.sequences, |sequence, _| sequence.first_block)?;
-        let first_blocks = self.first_blocks.upload(device, transfer, first_blocks)?;
-        let block_tables = self.block_tables.upload(device, transfer, args.block_tables)?;
+        let (device, numbers) = (&mut self.device, &mut self.numbers);
+        let positions = list_positions(&mut self.of_rows, args.sequences)?;
+        let positions = numbers.place(device, List::Positions, positions)?;
+        let first_blocks = list_first_blocks(&mut self.of_rows, args.sequences)?;
+        let first_blocks = numbers.place(device, List::FirstBlocks, first_blocks)?;
+        let block_tables = numbers.place(device, List::BlockTables, args.block_tables)?;
         let launch = kernels::Attention {
             pool: self.layer(args.layer)?,
             queries,

@@ -1,7 +1,7 @@
 #![expect(unsafe_code, reason = "launches whose indices were checked by their callers")]
 //! Tensors as places in device memory.
 
-use sparkherd_kernels::{self as kernels, Device, DeviceMemory};
+use sparkherd_kernels::{self as kernels, Device, DeviceMemory, Recording};
 
 use crate::backend::{Activation, BackendError, Weight};
 
@@ -79,4 +79,10 @@ pub(super) fn kv_write(device: &mut dyn Device, launch: kernels::KvWrite) -> Res
 pub(super) fn attention(device: &mut dyn Device, launch: kernels::Attention) -> Result<(), BackendError> {
     // SAFETY: `check` found every block within the pool, and for every sequence as many as its last position needs.
     Ok(unsafe { launch.launch(device) }?)
+}
+
+pub(super) fn replay(device: &mut dyn Device, recording: Recording) -> Result<(), BackendError> {
+    // SAFETY: every launch was checked when it was recorded, on operands that are still there. The numbers it reads now are those of
+    // a step that `Step::fill` has checked, in lists of the same lengths at the same places.
+    Ok(unsafe { device.replay(recording) }?)
 }

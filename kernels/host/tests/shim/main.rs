@@ -10,16 +10,28 @@ mod operation_cases;
 #[path = "../../../../engine/tests/forward/random.rs"]
 mod random;
 
+mod driver;
 mod faults;
 mod models;
 mod nvfp4;
 mod operations;
+mod recordings;
 
 use std::env;
+use std::sync::Arc;
 
-use sparkherd_kernels_host::ShimDevice;
+use sparkherd_kernels::{Driver, Gpu, GpuContext, GpuKernels};
+use sparkherd_kernels_host::{ShimDevice, cubins, library};
 
 /// `SPARKHERD_KERNELS_SHIM` names another library, with sanitizers or with a fault.
 fn device() -> ShimDevice {
     ShimDevice::new(env::var_os("SPARKHERD_KERNELS_SHIM").as_deref()).unwrap()
+}
+
+/// The same kernels behind the functions of a CUDA driver, as late as a GPU may be.
+fn gpu() -> Gpu {
+    let library = env::var_os("SPARKHERD_KERNELS_SHIM").unwrap_or_else(|| library().into());
+    let driver = Arc::new(Driver::open(Some(&library)).unwrap());
+    let context = Arc::new(GpuContext::open(driver, 0).unwrap());
+    Gpu::new(Arc::new(GpuKernels::load(context, &cubins()).unwrap())).unwrap()
 }

@@ -7,20 +7,21 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 use sparkherd_checkpoint::{Checkpoint, Requantize};
-use sparkherd_engine::backend::cuda::{AttentionLimits, Cuda, CudaLimits};
+use sparkherd_engine::backend::cuda::{AttentionLimits, CudaLimits};
 use sparkherd_engine::weights::ModelDirectory;
 use sparkherd_engine::{
-    BackendChoice, Batch, BatchSequence, ForwardPass, LoadConfig, LoadedMemory, LoadedModel, Wants,
-    load_model, load_model_on,
+    BackendChoice, Batch, BatchSequence, ForwardPass, LoadConfig, LoadedModel, Wants, load_model,
+    load_model_on_device,
 };
-use sparkherd_footprint::{Backend, KvDtype, Platform, Serving, plan, whole_blocks};
+use sparkherd_footprint::{KvDtype, Platform, Serving, plan, whole_blocks};
+use sparkherd_kernels::Device;
 
 /// What the issue calls a near-tie, in nats.
 const NEAR_TIE: f32 = 0.5;
 /// Of an answer: a prompt's step, and some of one token.
 const STEPS: usize = 6;
-const PLATFORM: Platform =
-    Platform { backend: Backend::Cpu, threads: 2, runtime_host_bytes: 64 << 20, runtime_device_bytes: 0 };
+const CPU: Platform = Platform::cpu(2);
+const CUDA: Platform = Platform::cuda(2);
 
 /// What the engine's goldens say of a checkpoint, as far as it is needed here.
 #[derive(Deserialize)]
@@ -36,6 +37,10 @@ struct Case {
     prompt_tokens: Vec<u32>,
 }
 
+pub(crate) fn checkpoint(name: &str) -> PathBuf {
+    golden(name).checkpoint
+}
+
 fn golden(name: &str) -> Golden {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let text = fs::read(root.join(format!("engine/tests/goldens/{name}.json"))).unwrap();
@@ -43,29 +48,38 @@ fn golden(name: &str) -> Golden {
     Golden { checkpoint: root.join(golden.checkpoint), ..golden }
 }
 
-fn config(directory: &Path, kv_dtype: KvDtype) -> LoadConfig {
+pub(crate) fn config(
+    directory: &Path,
+    kv_dtype: KvDtype,
+    platform: Platform,
+    concurrency: u32,
+) -> LoadConfig {
     let facts = Checkpoint::read(&ModelDirectory(directory.to_owned())).unwrap().inspection.facts;
     let context = facts.max_context;
     let requantize = Requantize::None;
-    let kv_tokens = whole_blocks(u64::from(context));
-    let serving = Serving { context, concurrency: 1, kv_tokens, kv_dtype, requantize };
-    let footprint = plan(&facts, &serving, &PLATFORM).unwrap();
+    let kv_tokens = whole_blocks(u64::from(context)) * u64::from(concurrency);
+    let serving = Serving { context, concurrency, kv_tokens, kv_dtype, requantize };
+    let footprint = plan(&facts, &serving, &platform).unwrap();
     let model_dir = directory.to_owned();
-    LoadConfig { model_dir, serving, platform: PLATFORM, footprint, backend: BackendChoice::Cpu }
+    // Whatever device is asked for by hand, the platform says what is allocated.
+    LoadConfig { model_dir, serving, platform, footprint, backend: BackendChoice::Cpu }
+}
+
+/// Steps of one token share their positions by sixteens, as no context here is long enough for a block of a GPU.
+pub(crate) fn short_runs(limits: CudaLimits) -> CudaLimits {
+    let attention = AttentionLimits { rows: 8, run_min: 16, splits: 4, partial_elements: 1 << 18 };
+    CudaLimits { attention: Some(attention), ..limits }
+}
+
+fn load_on(config: &LoadConfig, device: impl Device + 'static) -> LoadedModel {
+    load_model_on_device(config, device, short_runs, &mut |_| {}).unwrap()
 }
 
 /// The model, and how often its device has allocated.
 fn on_shim(config: &LoadConfig) -> (LoadedModel, Arc<AtomicUsize>) {
     let device = crate::device();
     let allocations = device.allocations();
-    let model = load_model_on(config, &mut |_| {}, |loaded| {
-        let LoadedMemory { memory, kv, workspace, limits } = loaded;
-        // The planner of this platform has no room for it; steps of one token share their positions here by sixteens.
-        let attention = AttentionLimits { rows: 1, run_min: 16, splits: 4, partial_elements: 1 << 18 };
-        let limits = CudaLimits { attention: Some(attention), ..CudaLimits::of_steps(&limits, &workspace) };
-        Cuda::new(device, memory, kv, limits)
-    });
-    (model.unwrap(), allocations)
+    (load_on(config, device), allocations)
 }
 
 /// The `blocks` of the pool are taken from its end, so that nothing lies where it would by itself.
@@ -89,32 +103,36 @@ fn greedy(logits: &[f32]) -> u32 {
 /// Follows the CPU's greedy answer to each prompt on both.
 fn compare(name: &str, kv_dtype: KvDtype) {
     let Golden { checkpoint, cases } = golden(name);
-    let config = config(&checkpoint, kv_dtype);
-    let blocks = (config.serving.kv_tokens / 16) as u32;
-    let mut cpu = load_model(&config, &mut |_| {}).unwrap();
-    let (mut shim, allocations) = on_shim(&config);
+    let config = |platform| config(&checkpoint, kv_dtype, platform, 1);
+    let mut cpu = load_model(&config(CPU), &mut |_| {}).unwrap();
+    let (mut shim, allocations) = on_shim(&config(CUDA));
     let allocated = allocations.load(Ordering::Relaxed);
-    for case in &cases {
-        let (mut tokens, mut position) = (case.prompt_tokens.clone(), 0);
-        for step in 0..STEPS {
-            if u64::from(position) + tokens.len() as u64 > u64::from(config.serving.context) {
-                break;
-            }
-            let wanted = logits(&mut cpu, blocks, &tokens, position);
-            let got = logits(&mut shim, blocks, &tokens, position);
-            let (best, chosen) = (greedy(&wanted), greedy(&got));
-            let lost = wanted[best as usize] - wanted[chosen as usize];
-            let named = format!("{name} {kv_dtype:?} {}, step {step}", case.name);
-            assert!(lost <= NEAR_TIE, "{named}: {chosen} is not {best}, by {lost} nat");
-            position += tokens.len() as u32;
-            tokens = vec![best];
-        }
-    }
+    follow(name, &cases, &config(CPU).serving, &mut cpu, &mut shim);
     let now = allocations.load(Ordering::Relaxed);
     assert!(
         allocated > 0 && now == allocated,
         "{name}: {allocated} allocations before the first step, {now} after the last"
     );
+}
+
+fn follow(name: &str, cases: &[Case], serving: &Serving, cpu: &mut LoadedModel, shim: &mut LoadedModel) {
+    let blocks = (serving.kv_tokens / 16) as u32;
+    for case in cases {
+        let (mut tokens, mut position) = (case.prompt_tokens.clone(), 0);
+        for step in 0..STEPS {
+            if u64::from(position) + tokens.len() as u64 > u64::from(serving.context) {
+                break;
+            }
+            let wanted = logits(cpu, blocks, &tokens, position);
+            let got = logits(shim, blocks, &tokens, position);
+            let (best, chosen) = (greedy(&wanted), greedy(&got));
+            let lost = wanted[best as usize] - wanted[chosen as usize];
+            let named = format!("{name} {:?} {}, step {step}", serving.kv_dtype, case.name);
+            assert!(lost <= NEAR_TIE, "{named}: {chosen} is not {best}, by {lost} nat");
+            position += tokens.len() as u32;
+            tokens = vec![best];
+        }
+    }
 }
 
 #[test]
@@ -123,6 +141,16 @@ fn llama_qwen_and_mistral_answer_as_on_the_cpu() {
         compare(name, KvDtype::Bf16);
     }
     compare("tiny-untied-f32", KvDtype::F32);
+}
+
+/// Weights go through the driver's pinned ring, decodes are recorded and launched whole.
+#[test]
+fn a_model_answers_behind_a_driver_too() {
+    let Golden { checkpoint, cases } = golden("tiny-qwen3-bf16");
+    let config = |platform| config(&checkpoint, KvDtype::Bf16, platform, 1);
+    let mut cpu = load_model(&config(CPU), &mut |_| {}).unwrap();
+    let mut gpu = load_on(&config(CUDA), crate::gpu());
+    follow("tiny-qwen3-bf16", &cases, &config(CPU).serving, &mut cpu, &mut gpu);
 }
 
 #[test]

@@ -5,13 +5,12 @@ use sparkherd_engine::backend::{
     cuda::{AttentionLimits, Cuda, CudaLimits},
     oracle::Oracle,
 };
-use sparkherd_kernels::LINEAR_ROWS_MAX;
-use sparkherd_kernels_host::ShimDevice;
+use sparkherd_kernels::{Device, LINEAR_ROWS_MAX};
 
 use crate::operation_cases::{Case, all};
 
 /// With attention whole, or shared among blocks of so many positions at least.
-fn cuda(memory: HostMemory, kv: KvShape, run_min: Option<u32>) -> Cuda<ShimDevice> {
+fn cuda<D: Device>(device: D, memory: &HostMemory, kv: KvShape, run_min: Option<u32>) -> Cuda<D> {
     let attention = run_min.map(|run_min| AttentionLimits {
         rows: 256,
         run_min,
@@ -19,12 +18,16 @@ fn cuda(memory: HostMemory, kv: KvShape, run_min: Option<u32>) -> Cuda<ShimDevic
         partial_elements: 1 << 22,
     });
     let limits = CudaLimits {
-        tokens: 256,
-        table_entries: 64,
+        weights_bytes: memory.weights.bytes(),
+        workspace_bytes: memory.workspace.bytes(),
+        numbers_bytes: 4096,
         transfer_elements: 2 * memory.workspace.bytes() / size_of::<f32>(),
+        recorded_rows: 0,
         attention,
     };
-    Cuda::new(crate::device(), memory, kv, limits).unwrap()
+    let mut cuda = Cuda::new(device, kv, limits).unwrap();
+    cuda.write_weights(0, memory.weights.as_slice()).unwrap();
+    cuda
 }
 
 /// Kernels round nothing but sums, in another order than the oracle. The worst are rows of whole numbers up to 127 whose 256
@@ -37,8 +40,12 @@ const SPLITS: u32 = 5;
 const BOUND_MANY_ROWS: f32 = 6e-3;
 
 fn compare(case: &Case, run_min: Option<u32>) -> Result<(), String> {
+    compare_on(case, run_min, crate::device())
+}
+
+fn compare_on(case: &Case, run_min: Option<u32>, device: impl Device) -> Result<(), String> {
     let wanted = case.run(|memory, kv| Oracle::new(memory, kv).unwrap());
-    let got = case.run(|memory, kv| cuda(memory, kv, run_min));
+    let got = case.run(|memory, kv| cuda(device, &memory, kv, run_min));
     let many_rows = case.linear_rows > LINEAR_ROWS_MAX as usize;
     let bound = if many_rows { BOUND_MANY_ROWS } else { BOUND };
     let largest = wanted.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
@@ -67,6 +74,15 @@ fn every_operation_is_within_the_bound_of_the_oracle() {
     let wrong: Vec<String> = cases.iter().filter_map(|case| compare(case, None).err()).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
     println!("{} cases agree", cases.len());
+}
+
+/// Through a driver: copies, launches and waits take their turns.
+#[test]
+fn every_operation_is_within_the_bound_behind_a_driver() {
+    let cases = cases();
+    let wrong: Vec<String> =
+        cases.iter().filter_map(|case| compare_on(case, Some(16), crate::gpu()).err()).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// As many positions as are stored together, fewer than a block has warps, and none that divides anything; the longest sequence

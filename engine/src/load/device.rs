@@ -1,0 +1,41 @@
+//! Memory of a device: taken whole at once, then filled with what the readers bring.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use sparkherd_kernels::Device;
+
+use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, Planned};
+use crate::{
+    backend::cuda::{Cuda, CudaLimits},
+    weights::{ModelDirectory, Target, read},
+};
+
+/// As [`super::load_model`], on a device. `adjust` sees what will be allocated and what steps are held to.
+pub fn load_model_on_device<D: Device + 'static>(
+    config: &LoadConfig,
+    device: D,
+    adjust: impl FnOnce(CudaLimits) -> CudaLimits,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<LoadedModel, LoadError> {
+    let planned = Planned::new(config)?;
+    let limits = CudaLimits::of_steps(&planned.limits, &planned.workspace, planned.placement.arena_bytes)?;
+    let mut backend = Cuda::new(device, planned.kv, adjust(limits))?;
+    let parts = planned.footprint.parts;
+    // Held as soon as it is allocated: a device's memory is not given page by page.
+    let device_bytes = parts.weights_bytes + parts.kv_bytes + parts.workspace_bytes;
+    let held_bytes = Arc::new(AtomicU64::new(device_bytes));
+    let bytes_total = planned.placement.tensor_bytes();
+    let mut bytes_done = 0;
+    let directory = ModelDirectory(config.model_dir.clone());
+    let mut send = |offset: usize, bytes: &[u8]| backend.write_weights(offset, bytes);
+    read(directory.directory(), &planned.placement, Target::Sent(&mut send), &mut |bytes| {
+        bytes_done += bytes;
+        let held_bytes = held_bytes.load(Ordering::Relaxed);
+        progress(LoadProgress { bytes_done, bytes_total, held_bytes });
+    })?;
+    backend.wait()?;
+    planned.on(backend, held_bytes, device_bytes)
+}

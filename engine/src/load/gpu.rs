@@ -1,0 +1,111 @@
+//! A GPU of this machine, with our kernels on it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use sparkherd_kernels::{
+    ARCHITECTURES, ComputeCapability, CubinsError, Driver, DriverError, Gpu, GpuContext, GpuKernels,
+    GpuProperties, KernelPlaces, ProvideError, Provided,
+};
+use thiserror::Error;
+
+use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, load_model_on_device};
+
+/// Which GPU, and where what it needs is found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GpuChoice {
+    /// As the driver counts those that this process may see.
+    pub ordinal: u32,
+    /// The driver's library, else the one that the system finds.
+    pub driver: Option<PathBuf>,
+    pub kernels: KernelPlaces,
+}
+
+#[derive(Debug, Error)]
+pub enum GpuError {
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error("the driver shows no GPU {ordinal}: there are {count}")]
+    NoGpu { ordinal: u32, count: u32 },
+    #[error("there are no kernels for {name} (compute capability {}.{})", capability.major, capability.minor)]
+    Unsupported { name: String, capability: ComputeCapability },
+    #[error(transparent)]
+    Kernels(#[from] ProvideError),
+    #[error(transparent)]
+    Cubins(#[from] CubinsError),
+    #[error(
+        "the GPU has {taken_bytes} bytes less than before the load, the plan says {planned_bytes} at most"
+    )]
+    TakesMore { taken_bytes: u64, planned_bytes: u64 },
+}
+
+/// A GPU that kernels can be launched on.
+#[derive(Clone, Debug)]
+pub struct OpenGpu {
+    kernels: Arc<GpuKernels>,
+    /// Bytes that were free once this process had its context there, which takes some by itself.
+    free_bytes_before: u64,
+}
+
+impl GpuChoice {
+    pub fn open(&self) -> Result<OpenGpu, GpuError> {
+        let Self { ordinal, driver, kernels: places } = self;
+        let ordinal = *ordinal;
+        let driver = Arc::new(Driver::open(driver.as_ref().map(|path| path.as_os_str()))?);
+        let count = GpuContext::count(&driver)?;
+        if ordinal >= count {
+            return Err(GpuError::NoGpu { ordinal, count });
+        }
+        let context = Arc::new(GpuContext::open(driver, ordinal)?);
+        let (free_bytes_before, _) = context.memory_info()?;
+        let properties = context.properties();
+        let capability = properties.compute_capability;
+        let unsupported = || GpuError::Unsupported { name: properties.name.clone(), capability };
+        let architecture = capability.architecture(&ARCHITECTURES).ok_or_else(unsupported)?;
+        let Provided { cubins, from } = places.provide(architecture)?;
+        tracing::info!(
+            gpu = properties.name,
+            architecture = architecture.name,
+            multiprocessors = properties.multiprocessors,
+            driver_cuda = properties.driver_cuda,
+            kernels = ?from,
+            "GPU opened"
+        );
+        let kernels = Arc::new(GpuKernels::load(Arc::clone(&context), &cubins)?);
+        Ok(OpenGpu { kernels, free_bytes_before })
+    }
+}
+
+impl OpenGpu {
+    /// A stream of its own, with memory of its own.
+    pub fn device(&self) -> Result<Gpu, GpuError> {
+        Ok(Gpu::new(Arc::clone(&self.kernels))?)
+    }
+
+    pub fn properties(&self) -> &GpuProperties {
+        self.kernels.context().properties()
+    }
+
+    /// Compares what the GPU has less with what was planned. Where others use it too nothing can be said.
+    fn check_taken(&self, planned_bytes: u64) -> Result<(), GpuError> {
+        let (free_bytes, total_bytes) = self.kernels.context().memory_info()?;
+        let taken_bytes = self.free_bytes_before.saturating_sub(free_bytes);
+        tracing::info!(taken_bytes, planned_bytes, free_bytes, total_bytes, "GPU memory taken by this load");
+        // Of a memory that the host uses too, other processes take their part meanwhile.
+        if !self.properties().is_integrated && taken_bytes > planned_bytes {
+            return Err(GpuError::TakesMore { taken_bytes, planned_bytes });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn load(
+    config: &LoadConfig,
+    choice: &GpuChoice,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<LoadedModel, LoadError> {
+    let gpu = choice.open()?;
+    let device = gpu.device()?;
+    let model = load_model_on_device(config, device, |limits| limits, progress)?;
+    gpu.check_taken(model.footprint().device_bytes)?;
+    Ok(model)
+}

@@ -1,0 +1,173 @@
+#![expect(unsafe_code, reason = "functions of a shared library")]
+//! The CUDA driver, opened by path when it is needed: nothing is linked, and a machine without one is told by an error.
+//!
+//! Types and meanings are those of cuda.h. Only functions that every driver since CUDA 11.4 has are used, so that a driver is
+//! too old only where it cannot load our machine code either.
+
+use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
+
+use libloading::Library;
+use thiserror::Error;
+
+/// Where drivers are on Linux; the loader looks it up in its own directories.
+const DRIVER_LIBRARY: &str = "libcuda.so.1";
+
+/// `CUresult`; 0 is success. A number, as later drivers have more of them.
+pub(crate) type Status = c_int;
+/// `CUcontext`, `CUmodule`, `CUfunction`, `CUstream`, `CUevent`, `CUgraph`, `CUgraphExec`.
+pub(crate) type Handle = *mut c_void;
+/// `CUdevice`
+pub(crate) type DeviceNumber = c_int;
+/// `CUdeviceptr`
+pub(crate) type DeviceAddress = u64;
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DriverError {
+    #[error("there is no CUDA driver: {0}")]
+    Library(String),
+    #[error("the CUDA driver has no {0}: it is older than CUDA 11.4")]
+    Function(&'static str),
+    #[error("{function} failed with error {status}, {name}")]
+    Call { function: &'static str, status: Status, name: String },
+}
+
+/// An opened driver.
+#[derive(Debug)]
+pub struct Driver {
+    functions: Functions,
+    /// Holds the functions; closed last.
+    _library: Library,
+}
+
+macro_rules! functions {
+    ($($name:ident: $symbol:literal ($($argument:ident: $type:ty),+);)+) => {
+        #[derive(Debug)]
+        struct Functions {
+            $($name: unsafe extern "C" fn($($type),+) -> Status,)+
+        }
+
+        impl Functions {
+            fn look_up(library: &Library) -> Result<Self, DriverError> {
+                Ok(Self {
+                    $($name: {
+                        // SAFETY: the type is that of cuda.h.
+                        let symbol = unsafe { library.get::<unsafe extern "C" fn($($type),+) -> Status>($symbol) };
+                        *symbol.map_err(|_| DriverError::Function($symbol))?
+                    },)+
+                })
+            }
+        }
+
+        /// The driver's own functions. They are to be called as cuda.h has it: handles are alive, and places are as large as the
+        /// function writes them.
+        #[expect(clippy::too_many_arguments, reason = "as cuda.h has them")]
+        impl Driver {
+            $(pub(crate) unsafe fn $name(&self, $($argument: $type),+) -> Result<(), DriverError> {
+                // SAFETY: the caller's.
+                let status = unsafe { (self.functions.$name)($($argument),+) };
+                self.outcome($symbol, status)
+            })+
+        }
+    };
+}
+
+functions! {
+    init: "cuInit" (flags: c_uint);
+    version: "cuDriverGetVersion" (version: *mut c_int);
+    device_count: "cuDeviceGetCount" (count: *mut c_int);
+    device: "cuDeviceGet" (device: *mut DeviceNumber, ordinal: c_int);
+    device_name: "cuDeviceGetName" (name: *mut c_char, bytes: c_int, device: DeviceNumber);
+    device_memory: "cuDeviceTotalMem_v2" (bytes: *mut usize, device: DeviceNumber);
+    device_attribute: "cuDeviceGetAttribute" (value: *mut c_int, attribute: c_int, device: DeviceNumber);
+    retain_context: "cuDevicePrimaryCtxRetain" (context: *mut Handle, device: DeviceNumber);
+    release_context: "cuDevicePrimaryCtxRelease_v2" (device: DeviceNumber);
+    set_context: "cuCtxSetCurrent" (context: Handle);
+    memory_info: "cuMemGetInfo_v2" (free: *mut usize, total: *mut usize);
+    allocate: "cuMemAlloc_v2" (address: *mut DeviceAddress, bytes: usize);
+    free: "cuMemFree_v2" (address: DeviceAddress);
+    allocate_host: "cuMemHostAlloc" (address: *mut *mut c_void, bytes: usize, flags: c_uint);
+    free_host: "cuMemFreeHost" (address: *mut c_void);
+    copy_to_device: "cuMemcpyHtoDAsync_v2" (to: DeviceAddress, from: *const c_void, bytes: usize, stream: Handle);
+    copy_to_host: "cuMemcpyDtoHAsync_v2" (to: *mut c_void, from: DeviceAddress, bytes: usize, stream: Handle);
+    create_stream: "cuStreamCreate" (stream: *mut Handle, flags: c_uint);
+    destroy_stream: "cuStreamDestroy_v2" (stream: Handle);
+    synchronize: "cuStreamSynchronize" (stream: Handle);
+    create_event: "cuEventCreate" (event: *mut Handle, flags: c_uint);
+    destroy_event: "cuEventDestroy_v2" (event: Handle);
+    record_event: "cuEventRecord" (event: Handle, stream: Handle);
+    await_event: "cuEventSynchronize" (event: Handle);
+    elapsed: "cuEventElapsedTime" (milliseconds: *mut f32, start: Handle, end: Handle);
+    load_module: "cuModuleLoadData" (module: *mut Handle, image: *const c_void);
+    unload_module: "cuModuleUnload" (module: Handle);
+    function: "cuModuleGetFunction" (function: *mut Handle, module: Handle, name: *const c_char);
+    launch: "cuLaunchKernel" (
+        function: Handle,
+        grid_x: c_uint,
+        grid_y: c_uint,
+        grid_z: c_uint,
+        block_x: c_uint,
+        block_y: c_uint,
+        block_z: c_uint,
+        shared_bytes: c_uint,
+        stream: Handle,
+        arguments: *mut *mut c_void,
+        extra: *mut *mut c_void
+    );
+    begin_capture: "cuStreamBeginCapture_v2" (stream: Handle, mode: c_uint);
+    end_capture: "cuStreamEndCapture" (stream: Handle, graph: *mut Handle);
+    instantiate: "cuGraphInstantiateWithFlags" (executable: *mut Handle, graph: Handle, flags: u64);
+    destroy_graph: "cuGraphDestroy" (graph: Handle);
+    upload_graph: "cuGraphUpload" (executable: Handle, stream: Handle);
+    launch_graph: "cuGraphLaunch" (executable: Handle, stream: Handle);
+    destroy_executable: "cuGraphExecDestroy" (executable: Handle);
+    name_of_error: "cuGetErrorName" (status: Status, name: *mut *const c_char);
+}
+
+impl Driver {
+    /// The driver of this machine, or that of a file.
+    pub fn open(path: Option<&OsStr>) -> Result<Self, DriverError> {
+        // SAFETY: a driver's initialisers touch nothing of ours.
+        let library = unsafe { Library::new(path.unwrap_or(OsStr::new(DRIVER_LIBRARY))) }
+            .map_err(|error| DriverError::Library(error.to_string()))?;
+        let driver = Self { functions: Functions::look_up(&library)?, _library: library };
+        // SAFETY: to be called first, with no flags there are.
+        unsafe { driver.init(0) }?;
+        Ok(driver)
+    }
+
+    fn outcome(&self, function: &'static str, status: Status) -> Result<(), DriverError> {
+        if status == 0 {
+            return Ok(());
+        }
+        // Asking for a name may fail too, whose name is not asked for.
+        let is_name = function == "cuGetErrorName";
+        let name = if is_name { String::new() } else { self.error_name(status) };
+        Err(DriverError::Call { function, status, name })
+    }
+
+    fn error_name(&self, status: Status) -> String {
+        let mut name = std::ptr::null();
+        // SAFETY: the place is ours; the text it is set to is a constant of the driver. Of a number it does not know there is none.
+        let named = unsafe { self.name_of_error(status, &raw mut name) };
+        if named.is_err() || name.is_null() {
+            return "which has no name".to_owned();
+        }
+        // SAFETY: as above.
+        unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::{Driver, DriverError};
+
+    #[test]
+    fn a_library_that_is_not_there_or_is_no_driver_is_an_error() {
+        let error = Driver::open(Some(OsStr::new("/nowhere/libcuda.so.1"))).unwrap_err();
+        assert!(matches!(error, DriverError::Library(_)), "{error}");
+        let error = Driver::open(Some(OsStr::new("libc.so.6"))).unwrap_err();
+        assert_eq!(error, DriverError::Function("cuInit"));
+    }
+}
