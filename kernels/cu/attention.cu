@@ -13,23 +13,14 @@
 // own position.
 //
 //   partial [rows, query_heads, splits] of head_dim values, the largest score and the sum of exponentials
-#include "numbers.cuh"
+#include "kv.cuh"
 #include "reduce.cuh"
 
-constexpr u32 BLOCK_TOKENS = 16;
 constexpr u32 THREADS = 256;
 constexpr u32 WARPS = THREADS / WARP;
 // Query heads of a block: keys and values are read once for all of them.
 constexpr u32 HEADS = 4;
-constexpr u32 HEAD_DIM_MAX = 256;
 constexpr u32 LANE_VALUES = HEAD_DIM_MAX / WARP;
-
-// Where the elements of one layer of the pool are.
-struct KvLayer {
-    u8* elements;
-    u32 kv_heads;
-    u32 head_dim;
-};
 
 struct KvWriteArguments {
     KvLayer pool;
@@ -72,26 +63,6 @@ DEVICE u32 run_of(u32 positions, u32 run_min, u32 splits) {
     u32 run = run_min;
     while (static_cast<u64>(run) * splits < positions) run *= 2;
     return run;
-}
-
-struct PoolF32 {
-    DEVICE u64 bytes(u64 elements) { return 4 * elements; }
-    DEVICE float load(const u8* at, u32 index) { return reinterpret_cast<const float*>(at)[index]; }
-    DEVICE void store(u8* at, u32 index, float value) { reinterpret_cast<float*>(at)[index] = value; }
-};
-
-struct PoolBf16 {
-    DEVICE u64 bytes(u64 elements) { return 2 * elements; }
-    DEVICE float load(const u8* at, u32 index) { return bf16_to_f32(reinterpret_cast<const u16*>(at)[index]); }
-    DEVICE void store(u8* at, u32 index, float value) { reinterpret_cast<u16*>(at)[index] = f32_to_bf16(value); }
-};
-
-// The keys (0) or values (1) of one head of one token.
-template <class Pool>
-DEVICE u8* kv_row(const KvLayer& pool, u32 slot, u32 kind, u32 head) {
-    const u64 block = slot / BLOCK_TOKENS, place = slot % BLOCK_TOKENS;
-    const u64 row = ((block * 2 + kind) * pool.kv_heads + head) * BLOCK_TOKENS + place;
-    return pool.elements + Pool::bytes(row * pool.head_dim);
 }
 
 template <class Pool>
@@ -240,7 +211,7 @@ KERNEL(attention_combine, THREADS, CombineArguments) {
     }
 }
 
-KERNEL(kv_write_f32, THREADS, KvWriteArguments) { kv_write<PoolF32>(arguments); }
-KERNEL(kv_write_bf16, THREADS, KvWriteArguments) { kv_write<PoolBf16>(arguments); }
-KERNEL(attention_f32, THREADS, AttentionArguments) { attention<PoolF32>(arguments); }
-KERNEL(attention_bf16, THREADS, AttentionArguments) { attention<PoolBf16>(arguments); }
+#define DEFINE(name, Pool)                                                         \
+    KERNEL(kv_write_##name, THREADS, KvWriteArguments) { kv_write<Pool>(arguments); } \
+    KERNEL(attention_##name, THREADS, AttentionArguments) { attention<Pool>(arguments); }
+FOR_EACH_POOL(DEFINE)

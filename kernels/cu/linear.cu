@@ -1,10 +1,14 @@
-// Products of a few rows with a matrix: out = x · weightᵀ, for decoding.
+// Products of a few rows with a matrix, for decoding.
 //
-//   x [rows, inputs] f32, rows 1 to 8; weight [outputs, inputs] in any format; out [rows, outputs] f32
+//   linear:       out = x · weightᵀ
+//   linear_gated: out = silu(x · weightᵀ) ⊙ (x · upᵀ), silu(g) = g · sigmoid(g)
+//
+//   x [rows, inputs] f32, rows 1 to 8; weight, up [outputs, inputs] in any format; out [rows, outputs] f32
 //
 // A warp for each output, eight of them in a block: its lanes go along the weight's row in words of the format, widen each
 // once and use it for every row of x. An output is added up in an order that the number of rows does not change, so that a
-// sequence gets the same alone and beside others. Weights are read once and never again; x stays in the first cache.
+// sequence gets the same alone and beside others. Weights are read once and never again; x stays in the first cache. Gated, a warp
+// goes along the rows of both matrices at once, and adds each up as if it were the only one.
 #include "formats.cuh"
 #include "reduce.cuh"
 
@@ -14,6 +18,8 @@ constexpr u32 WARPS = 8;
 struct LinearArguments {
     const float* x;
     const u8* weight;
+    // What `weight` gates; of `linear_gated` only.
+    const u8* up;
     float* out;
     u32 rows;
     u32 inputs;
@@ -133,54 +139,61 @@ DEVICE void read(const float* from, float* x) {
     }
 }
 
-template <class Format, class Word, u32 ROWS>
+template <class Format, class Word, u32 MATRICES, u32 ROWS>
 DEVICE void products(const LinearArguments& arguments) {
     const u32 output = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (output >= arguments.outputs) return;
     const u32 inputs = arguments.inputs;
-    const u8* row = arguments.weight + output * Format::row_bytes(inputs);
-    float sums[ROWS] = {};
+    const u64 start = output * Format::row_bytes(inputs);
+    const u8* const rows[2] = {arguments.weight + start, arguments.up + start};
+    float sums[MATRICES][ROWS] = {};
     for (u32 column = lane * Word::VALUES; column < inputs; column += WARP * Word::VALUES) {
-        float values[Word::VALUES];
-        Word::widen(row, column, values);
+        float values[MATRICES][Word::VALUES];
+#pragma unroll
+        for (u32 matrix = 0; matrix < MATRICES; ++matrix) Word::widen(rows[matrix], column, values[matrix]);
 #pragma unroll
         for (u32 r = 0; r < ROWS; ++r) {
             float x[Word::VALUES];
             read<Word::VALUES>(arguments.x + static_cast<u64>(r) * inputs + column, x);
 #pragma unroll
-            for (u32 value = 0; value < Word::VALUES; ++value) sums[r] = fmaf(x[value], values[value], sums[r]);
+            for (u32 matrix = 0; matrix < MATRICES; ++matrix)
+#pragma unroll
+                for (u32 value = 0; value < Word::VALUES; ++value)
+                    sums[matrix][r] = fmaf(x[value], values[matrix][value], sums[matrix][r]);
         }
     }
 #pragma unroll
     for (u32 r = 0; r < ROWS; ++r) {
-        const float sum = warp_sum(sums[r]);
-        if (lane == 0) arguments.out[static_cast<u64>(r) * arguments.outputs + output] = sum;
+        float result = warp_sum(sums[0][r]);
+        if constexpr (MATRICES == 2) result = result / (1.0f + expf(-result)) * warp_sum(sums[1][r]);
+        if (lane == 0) arguments.out[static_cast<u64>(r) * arguments.outputs + output] = result;
     }
 }
 
-template <class Format, class Word>
+template <class Format, class Word, u32 MATRICES>
 DEVICE void linear(const LinearArguments& arguments) {
     switch (arguments.rows) {
-        case 1: return products<Format, Word, 1>(arguments);
-        case 2: return products<Format, Word, 2>(arguments);
-        case 3: return products<Format, Word, 3>(arguments);
-        case 4: return products<Format, Word, 4>(arguments);
-        case 5: return products<Format, Word, 5>(arguments);
-        case 6: return products<Format, Word, 6>(arguments);
-        case 7: return products<Format, Word, 7>(arguments);
-        case 8: return products<Format, Word, 8>(arguments);
+        case 1: return products<Format, Word, MATRICES, 1>(arguments);
+        case 2: return products<Format, Word, MATRICES, 2>(arguments);
+        case 3: return products<Format, Word, MATRICES, 3>(arguments);
+        case 4: return products<Format, Word, MATRICES, 4>(arguments);
+        case 5: return products<Format, Word, MATRICES, 5>(arguments);
+        case 6: return products<Format, Word, MATRICES, 6>(arguments);
+        case 7: return products<Format, Word, MATRICES, 7>(arguments);
+        case 8: return products<Format, Word, MATRICES, 8>(arguments);
     }
 }
 
 // Which values a lane takes must not depend on more than the number of inputs either.
-template <class Format>
+template <class Format, u32 MATRICES>
 DEVICE void linear_of(const LinearArguments& arguments) {
     if (arguments.inputs % Words<Format>::VALUES == 0)
-        linear<Format, Words<Format>>(arguments);
+        linear<Format, Words<Format>, MATRICES>(arguments);
     else
-        linear<Format, Single<Format>>(arguments);
+        linear<Format, Single<Format>, MATRICES>(arguments);
 }
 
-#define DEFINE(name, Format) \
-    KERNEL(linear_##name, WARPS * WARP, LinearArguments) { linear_of<Format>(arguments); }
+#define DEFINE(name, Format)                                                                      \
+    KERNEL(linear_##name, WARPS * WARP, LinearArguments) { linear_of<Format, 1>(arguments); }     \
+    KERNEL(linear_gated_##name, WARPS * WARP, LinearArguments) { linear_of<Format, 2>(arguments); }
 FOR_EACH_FORMAT(DEFINE)

@@ -1,33 +1,13 @@
 #![expect(unsafe_code, reason = "launches")]
 
 use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, bytes_of};
+use crate::kv::{KvLayer, KvLayerArguments, kernel_of_pool};
 
-/// The largest head that attention keeps in registers.
-pub const HEAD_DIM_MAX: u32 = 256;
-const BLOCK_TOKENS: u64 = 16;
 const THREADS: u32 = 256;
 /// The largest score and the sum of exponentials, beside a head's values.
 const PARTIAL_SUMS: u64 = 2;
 /// Query heads that one block computes.
 const HEADS: u32 = 4;
-
-/// What keys and values are rounded to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KvDtype {
-    F32,
-    Bf16,
-}
-
-/// Keys and values of one layer: `[blocks][keys, values][kv_heads][16 tokens][head_dim]`.
-#[derive(Clone, Copy, Debug)]
-pub struct KvLayer {
-    pub elements: DeviceMemory,
-    pub dtype: KvDtype,
-    pub blocks: u32,
-    pub kv_heads: u32,
-    /// At most [`HEAD_DIM_MAX`].
-    pub head_dim: u32,
-}
 
 /// Rounds keys and values to the pool's type and stores them.
 #[derive(Clone, Copy, Debug)]
@@ -76,13 +56,6 @@ pub struct AttentionSplit {
 }
 
 #[repr(C)]
-struct KvLayerArguments {
-    elements: u64,
-    kv_heads: u32,
-    head_dim: u32,
-}
-
-#[repr(C)]
 struct KvWriteArguments {
     pool: KvLayerArguments,
     keys: u64,
@@ -118,48 +91,13 @@ struct CombineArguments {
     run_min: u32,
 }
 
-impl KvDtype {
-    const fn bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-}
-
-impl KvLayer {
-    /// Bytes of keys and values of so many blocks.
-    pub const fn bytes(dtype: KvDtype, blocks: u32, kv_heads: u32, head_dim: u32) -> Option<u64> {
-        match (blocks as u64).checked_mul(2 * BLOCK_TOKENS) {
-            Some(rows) => match rows.checked_mul(kv_heads as u64 * head_dim as u64) {
-                Some(elements) => elements.checked_mul(dtype.bytes()),
-                None => None,
-            },
-            None => None,
-        }
-    }
-
-    fn arguments(&self, kernel: &'static str) -> Result<KvLayerArguments, DeviceError> {
-        let Self { elements, dtype, blocks, kv_heads, head_dim } = *self;
-        if head_dim == 0 || head_dim > HEAD_DIM_MAX {
-            let got = head_dim as usize;
-            return Err(DeviceError::Shape { kernel, what: "size of a head", got, wanted: "1 to 256" });
-        }
-        let bytes = Self::bytes(dtype, blocks, kv_heads, head_dim).ok_or(DeviceError::TooLarge { kernel })?;
-        Ok(KvLayerArguments { elements: elements.holding(kernel, "pool", bytes, 1)?, kv_heads, head_dim })
-    }
-}
-
 impl KvWrite {
     /// # Safety
     ///
     /// The slots are of the pool's blocks, and each is another.
     pub unsafe fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
         let Self { pool, keys, values, slots, rows } = *self;
-        let kernel = match pool.dtype {
-            KvDtype::F32 => "kv_write_f32",
-            KvDtype::Bf16 => "kv_write_bf16",
-        };
+        let kernel = kernel_of_pool!("kv_write", pool.dtype);
         let elements = u64::from(rows) * u64::from(pool.kv_heads) * u64::from(pool.head_dim);
         let arguments = KvWriteArguments {
             pool: pool.arguments(kernel)?,
@@ -180,10 +118,7 @@ impl Attention {
     /// for its position.
     pub unsafe fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
         let Self { pool, out, positions, rows, query_heads, split, .. } = *self;
-        let kernel = match pool.dtype {
-            KvDtype::F32 => "attention_f32",
-            KvDtype::Bf16 => "attention_bf16",
-        };
+        let kernel = kernel_of_pool!("attention", pool.dtype);
         if pool.kv_heads == 0 || query_heads % pool.kv_heads != 0 {
             let (got, wanted) = (query_heads as usize, "a multiple of the key heads");
             return Err(DeviceError::Shape { kernel, what: "query heads", got, wanted });

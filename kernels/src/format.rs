@@ -2,7 +2,7 @@
 
 use sparkherd_checkpoint::Dtype;
 
-use crate::DeviceError;
+use crate::{DeviceError, DeviceMemory};
 
 /// The kernel of a name for weights of a format.
 macro_rules! kernel_of {
@@ -41,4 +41,41 @@ pub(crate) fn row_bytes(kernel: &'static str, dtype: Dtype, columns: u32) -> Res
         got: columns as usize,
         wanted: "whole blocks",
     })
+}
+
+/// A vector of weights whose format a launch says, as no kernel is made for each of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Vector {
+    pub values: DeviceMemory,
+    /// F32, F16 or BF16.
+    pub dtype: Dtype,
+}
+
+#[repr(C)]
+pub(crate) struct VectorArguments {
+    values: u64,
+    format: u32,
+    _end: u32,
+}
+
+impl VectorArguments {
+    const NONE: Self = Self { values: 0, format: 0, _end: 0 };
+
+    /// Of so many values.
+    pub(crate) fn new(
+        kernel: &'static str,
+        operand: &'static str,
+        vector: Option<Vector>,
+        columns: u32,
+    ) -> Result<Self, DeviceError> {
+        let Some(Vector { values, dtype }) = vector else { return Ok(Self::NONE) };
+        let format = match dtype {
+            Dtype::F32 => 0,
+            Dtype::F16 => 1,
+            Dtype::Bf16 => 2,
+            blocks => return Err(DeviceError::Format { kernel, format: blocks.name() }),
+        };
+        let bytes = row_bytes(kernel, dtype, columns)?;
+        Ok(Self { values: values.holding(kernel, operand, 1, bytes)?, format, _end: 0 })
+    }
 }

@@ -12,6 +12,7 @@
 //! one structure by value, laid out the same on both sides.
 
 mod attention;
+mod attention_inputs;
 mod compile;
 mod cubins;
 mod device;
@@ -21,6 +22,7 @@ mod embed;
 mod format;
 mod gpu;
 mod gpu_context;
+mod kv;
 mod linear;
 mod linear_nvfp4;
 mod linear_rows;
@@ -30,16 +32,19 @@ mod rms_norm;
 mod sources;
 mod staging;
 
-pub use attention::{Attention, AttentionSplit, HEAD_DIM_MAX, KvDtype, KvLayer, KvWrite};
+pub use attention::{Attention, AttentionSplit, KvWrite};
+pub use attention_inputs::AttentionInputs;
 pub use compile::{ARCHITECTURES, Architecture, CompileError, Compiler, Cubin};
 pub use cubins::{CubinModule, Cubins, CubinsError, sources_digest};
 pub use device::{Device, DeviceError, DeviceMemory, LaunchShape, Recording};
 pub use driver::{Driver, DriverError};
 pub use elementwise::{Add, AddBias, GatherRows, Rope, SiluMultiply};
 pub use embed::Embed;
+pub use format::Vector;
 pub use gpu::{Gpu, GpuKernels};
 pub use gpu_context::{ComputeCapability, GpuContext, GpuProperties};
-pub use linear::{LINEAR_ROWS_MAX, Linear};
+pub use kv::{HEAD_DIM_MAX, KvDtype, KvLayer};
+pub use linear::{LINEAR_ROWS_MAX, Linear, LinearGated};
 pub use linear_nvfp4::{LinearNvfp4, Nvfp4Path};
 pub use linear_rows::LinearRows;
 pub use provide::{KernelPlaces, Provenance, ProvideError, Provided};

@@ -5,8 +5,9 @@ use sparkherd_checkpoint::Dtype;
 use sparkherd_footprint::BLOCK_TOKENS;
 
 use super::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, BackendError, Embed, GatherRows, HeadRmsNorm, KvShape,
-    KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight, arena::Arena, blocks::element,
+    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, BackendError, Embed, Gated, GatherRows,
+    HeadNorms, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight, arena::Arena,
+    blocks::element,
 };
 
 /// A weight's values in their stored type.
@@ -177,6 +178,26 @@ impl KvWrite<'_> {
     }
 }
 
+impl AttentionInputs<'_> {
+    /// As each of its parts is checked by itself.
+    pub(super) fn check(&self, kv: &KvShape) -> Result<(), BackendError> {
+        let Self { layer, queries, keys, values, biases, head_norms, rotations, slots } = *self;
+        for (x, bias) in [queries, keys, values].into_iter().zip(biases) {
+            bias.map_or(Ok(()), |bias| AddBias { x, bias }.check())?;
+        }
+        if let Some(HeadNorms { query, key, epsilon }) = head_norms {
+            for (x, weight) in [(queries, query), (keys, key)] {
+                equal("head_rms_norm", "columns of weight", weight.columns, kv.head_dim)?;
+                HeadRmsNorm { x, weight, epsilon }.check()?;
+            }
+        }
+        equal("rope", "columns of rotations", rotations.columns, kv.head_dim)?;
+        Rope { x: queries, rotations }.check()?;
+        Rope { x: keys, rotations }.check()?;
+        KvWrite { layer, keys, values, slots }.check(kv)
+    }
+}
+
 impl Attention<'_> {
     pub(super) fn check(&self, kv: &KvShape) -> Result<(), BackendError> {
         let operation = "attention";
@@ -208,5 +229,13 @@ impl Attention<'_> {
 impl SiluMultiply {
     pub(super) fn check(&self) -> Result<(), BackendError> {
         same_shape("silu_multiply", self.up, self.gate)
+    }
+}
+
+impl Gated {
+    pub(super) fn check(&self) -> Result<(), BackendError> {
+        let Self { x, gate_weight, up_weight, gate, up } = *self;
+        Linear { x, weight: gate_weight, out: gate }.check()?;
+        Linear { x, weight: up_weight, out: up }.check()
     }
 }

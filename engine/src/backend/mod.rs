@@ -18,14 +18,15 @@ mod kv_view;
 mod operands;
 mod operations;
 pub mod oracle;
+mod unfused;
 
 use sparkherd_checkpoint::RowError;
 use thiserror::Error;
 
 pub use operands::{Activation, KvShape, SequenceRows, StepNumbers, Weight};
 pub use operations::{
-    Add, AddBias, AddRmsNorm, Attention, Embed, GatherRows, HeadRmsNorm, KvWrite, Linear, RmsNorm, Rope,
-    SiluMultiply,
+    Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Embed, Gated, GatherRows, HeadNorms, HeadRmsNorm,
+    KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
 };
 
 use arena::Arena;
@@ -118,4 +119,12 @@ pub trait Backend: Send {
     fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError>;
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError>;
     fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError>;
+    /// One by one, where a backend has nothing better.
+    fn attention_inputs(&mut self, args: AttentionInputs<'_>) -> Result<(), BackendError> {
+        unfused::attention_inputs(self, args)
+    }
+    /// One by one, where a backend has nothing better.
+    fn gated(&mut self, args: Gated) -> Result<(), BackendError> {
+        unfused::gated(self, args)
+    }
 }

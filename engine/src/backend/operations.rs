@@ -95,6 +95,36 @@ pub struct KvWrite<'a> {
     pub slots: &'a [u32],
 }
 
+/// Normalisation of each head of queries and keys before its rotation.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadNorms {
+    /// `[1, head_dim]`
+    pub query: Weight,
+    /// `[1, head_dim]`
+    pub key: Weight,
+    pub epsilon: f32,
+}
+
+/// What becomes of a layer's products before [`Attention`]: [`AddBias`], [`HeadRmsNorm`] and [`Rope`] where they apply, then
+/// [`KvWrite`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionInputs<'a> {
+    pub layer: usize,
+    /// `[T, query_heads · head_dim]`: in place.
+    pub queries: Activation,
+    /// `[T, kv_heads · head_dim]`: what it holds afterwards is anything.
+    pub keys: Activation,
+    /// As `keys`.
+    pub values: Activation,
+    /// Of queries, keys and values.
+    pub biases: [Option<Weight>; 3],
+    pub head_norms: Option<HeadNorms>,
+    /// `[T, head_dim]`: the cosines of a row's position, then the sines.
+    pub rotations: Activation,
+    /// Block · 16 + place in the block, for each of the `T` tokens.
+    pub slots: &'a [u32],
+}
+
 /// Causal attention over the pool: the query at position `p` reads positions 0 to `p` of its sequence.
 /// `out = softmax(scale · q · Kᵀ) · V`; query head `h` reads key head `h / (query_heads / kv_heads)`.
 #[derive(Clone, Copy, Debug)]
@@ -114,5 +144,19 @@ pub struct Attention<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct SiluMultiply {
     pub gate: Activation,
+    pub up: Activation,
+}
+
+/// `gate = silu(x · gate_weightᵀ) ⊙ (x · up_weightᵀ)`: [`Linear`] twice, then [`SiluMultiply`].
+#[derive(Clone, Copy, Debug)]
+pub struct Gated {
+    pub x: Activation,
+    /// `[outputs, inputs]`
+    pub gate_weight: Weight,
+    /// As `gate_weight`; of any type.
+    pub up_weight: Weight,
+    /// `[T, outputs]`
+    pub gate: Activation,
+    /// As `gate`: what it holds afterwards is anything.
     pub up: Activation,
 }

@@ -1,5 +1,5 @@
 use crate::{
-    backend::{AddBias, Attention, Backend, BackendError, HeadRmsNorm, KvWrite, Linear, Rope, Weight},
+    backend::{Attention, AttentionInputs, Backend, BackendError, HeadNorms, Linear, Weight},
     model::{Buffers, Step},
 };
 
@@ -10,16 +10,6 @@ pub struct Projection {
     pub weight: Weight,
     /// `[outputs]`
     pub bias: Option<Weight>,
-}
-
-/// Normalisation of each head before its rotation.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadNorms {
-    /// `[head_dim]`
-    pub query: Weight,
-    /// `[head_dim]`
-    pub key: Weight,
-    pub epsilon: f32,
 }
 
 /// Grouped-query attention with rotary positions.
@@ -49,18 +39,16 @@ impl AttentionLayer {
         let Buffers { normed, query, key, value, attention, rotations, .. } = *buffers;
         let projections = [(self.query, query), (self.key, key), (self.value, value)];
         backend.linears(normed, &projections.map(|(projection, out)| (projection.weight, out)))?;
-        for (projection, out) in projections {
-            if let Some(bias) = projection.bias {
-                backend.add_bias(AddBias { x: out, bias })?;
-            }
-        }
-        if let Some(HeadNorms { query: of_queries, key: of_keys, epsilon }) = self.head_norms {
-            backend.head_rms_norm(HeadRmsNorm { x: query, weight: of_queries, epsilon })?;
-            backend.head_rms_norm(HeadRmsNorm { x: key, weight: of_keys, epsilon })?;
-        }
-        backend.rope(Rope { x: query, rotations })?;
-        backend.rope(Rope { x: key, rotations })?;
-        backend.kv_write(KvWrite { layer: self.index, keys: key, values: value, slots: step.slots() })?;
+        backend.attention_inputs(AttentionInputs {
+            layer: self.index,
+            queries: query,
+            keys: key,
+            values: value,
+            biases: projections.map(|(projection, _)| projection.bias),
+            head_norms: self.head_norms,
+            rotations,
+            slots: step.slots(),
+        })?;
         backend.attention(Attention {
             layer: self.index,
             queries: query,

@@ -1,5 +1,5 @@
 use crate::{
-    backend::{Backend, BackendError, Linear, SiluMultiply, Weight},
+    backend::{Backend, BackendError, Gated, Linear, Weight},
     model::Buffers,
 };
 
@@ -18,8 +18,7 @@ impl GatedFeedForward {
     /// From `buffers.normed` back into it.
     pub fn forward(&self, backend: &mut impl Backend, buffers: &Buffers) -> Result<(), BackendError> {
         let Buffers { normed, gate, up, .. } = *buffers;
-        backend.linears(normed, &[(self.gate, gate), (self.up, up)])?;
-        backend.silu_multiply(SiluMultiply { gate, up })?;
+        backend.gated(Gated { x: normed, gate_weight: self.gate, up_weight: self.up, gate, up })?;
         backend.linear(Linear { x: gate, weight: self.down, out: normed })
     }
 }

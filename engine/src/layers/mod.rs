@@ -4,6 +4,6 @@ mod attention;
 mod feed_forward;
 mod rope;
 
-pub use attention::{AttentionLayer, HeadNorms, Projection};
+pub use attention::{AttentionLayer, Projection};
 pub use feed_forward::GatedFeedForward;
 pub use rope::RotaryEmbedding;

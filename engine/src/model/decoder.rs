@@ -7,10 +7,11 @@ use sparkherd_checkpoint::{ModelConfig, OutputHead};
 use super::{Buffers, Step, StepLimits};
 use crate::{
     backend::{
-        Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, Linear, RmsNorm, StepNumbers, Weight,
+        Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, HeadNorms, Linear, RmsNorm, StepNumbers,
+        Weight,
     },
     batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutput, Wants},
-    layers::{AttentionLayer, GatedFeedForward, HeadNorms, Projection, RotaryEmbedding},
+    layers::{AttentionLayer, GatedFeedForward, Projection, RotaryEmbedding},
     weights::{PlacementError, UnclaimedWeights},
 };
 

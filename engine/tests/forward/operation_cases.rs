@@ -3,8 +3,9 @@
 use half::{bf16, f16};
 use sparkherd_checkpoint::Dtype;
 use sparkherd_engine::backend::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
-    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, Weight, arena::Arena,
+    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Backend, BackendError, Embed, Gated,
+    GatherRows, HeadNorms, HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows,
+    SiluMultiply, Weight, arena::Arena,
 };
 use sparkherd_footprint::KvDtype;
 
@@ -139,6 +140,11 @@ pub(crate) fn all() -> Vec<Case> {
             cases.push(Case { bound, ..linear(dtype, rows, inputs, outputs) });
         }
     }
+    for (rows, inputs, outputs) in [(1, 64, 50), (3, 100, 7), (8, 48, 61), (9, 64, 20)] {
+        cases.extend(DTYPES.map(|dtype| gated([dtype, dtype], rows, inputs, outputs)));
+    }
+    cases.extend(BLOCK_DTYPES.map(|dtype| gated([dtype, dtype], 2, 512, 33)));
+    cases.push(gated([Dtype::F16, Dtype::Bf16], 2, 64, 9));
     for (rows, width) in [(1, 1), (3, 100), (40, 640)] {
         cases.extend(DTYPES.map(|dtype| rms_norm(dtype, rows, width)));
         cases.push(add_rms_norm(rows, width));
@@ -155,6 +161,12 @@ pub(crate) fn all() -> Vec<Case> {
     for (heads, head_dim) in [(1, 2), (3, 20), (2, 128)] {
         cases.push(rope(heads, head_dim));
     }
+    for heads in [[1, 1, 2], [6, 2, 20], [8, 2, 128]] {
+        cases.push(attention_inputs(KvDtype::F32, heads, None, false));
+        cases.extend(DTYPES.map(|dtype| attention_inputs(KvDtype::F32, heads, Some(dtype), true)));
+    }
+    // Without a sum, whose order would now and then lead to another rounding.
+    cases.push(attention_inputs(KvDtype::Bf16, [6, 2, 20], Some(Dtype::Bf16), false));
     // The sizes that models have.
     for heads in [[8, 2, 128], [2, 1, 256], [1, 1, 96]] {
         cases.push(attention(KvDtype::Bf16, heads, [21, 5]));
@@ -194,15 +206,19 @@ fn linear(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) -> Case {
 }
 
 /// Rows that rounding to 8 bits keeps: integers, of which each block has one of the largest size.
+fn write_integers(backend: &mut dyn Backend, x: Activation) -> Result<(), BackendError> {
+    let mut values: Vec<f32> = backend.read(x)?.iter().map(|value| (value * 127.0).round()).collect();
+    values.iter_mut().step_by(32).for_each(|value| *value = -127.0);
+    backend.write(x, &values)
+}
+
 fn linear_of_integers(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) -> Case {
     let case = case(
         format!("linear of integers {dtype:?} {rows} × {inputs} → {outputs}"),
         vec![(dtype, outputs, inputs)],
         vec![(rows, inputs), (rows, outputs)],
         |backend, weights, at| {
-            let mut x: Vec<f32> = backend.read(at[0])?.iter().map(|value| (value * 127.0).round()).collect();
-            x.iter_mut().step_by(32).for_each(|value| *value = -127.0);
-            backend.write(at[0], &x)?;
+            write_integers(backend, at[0])?;
             backend.linear(Linear { x: at[0], weight: weights[0], out: at[1] })?;
             Ok(vec![at[1]])
         },
@@ -284,6 +300,25 @@ fn silu_multiply(rows: usize, width: usize) -> Case {
     )
 }
 
+/// Rows of whole numbers, which rounding to 8 bits keeps, for weights in blocks.
+fn gated([gate, up]: [Dtype; 2], rows: usize, inputs: usize, outputs: usize) -> Case {
+    let is_whole = gate.block_elements() > 1;
+    let case = case(
+        format!("gated {gate:?} {up:?} {rows} × {inputs} → {outputs}"),
+        vec![(gate, outputs, inputs), (up, outputs, inputs)],
+        vec![(rows, inputs), (rows, outputs), (rows, outputs)],
+        move |backend, weights, at| {
+            if is_whole {
+                write_integers(backend, at[0])?;
+            }
+            let (gate_weight, up_weight) = (weights[0], weights[1]);
+            backend.gated(Gated { x: at[0], gate_weight, up_weight, gate: at[1], up: at[2] })?;
+            Ok(vec![at[1]])
+        },
+    );
+    Case { linear_rows: rows, ..case }
+}
+
 fn embed(dtype: Dtype, width: usize) -> Case {
     case(format!("embed {dtype:?}"), vec![(dtype, 9, width)], vec![(3, width)], |backend, weights, at| {
         backend.embed(Embed { tokens: &[8, 0, 8], table: weights[0], out: at[0] })?;
@@ -309,6 +344,53 @@ fn rope(heads: usize, head_dim: usize) -> Case {
             Ok(vec![at[0]])
         },
     )
+}
+
+/// What is stored is seen by a sequence of 19 tokens that attends to itself, over two blocks.
+fn attention_inputs(
+    dtype: KvDtype,
+    [query_heads, kv_heads, head_dim]: [usize; 3],
+    bias: Option<Dtype>,
+    has_norms: bool,
+) -> Case {
+    const ROWS: usize = 19;
+    let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
+    let vector = bias.unwrap_or(Dtype::F32);
+    let mut case = case(
+        format!(
+            "attention_inputs {dtype:?} {query_heads}/{kv_heads} × {head_dim}, biases {bias:?}, norms {has_norms}"
+        ),
+        [width, kv_width, kv_width, head_dim, head_dim].map(|columns| (vector, 1, columns)).to_vec(),
+        vec![(ROWS, width), (ROWS, kv_width), (ROWS, kv_width), (ROWS, head_dim), (ROWS, width)],
+        move |backend, weights, at| {
+            let slots: Vec<u32> = (16..32).chain(0..3).collect();
+            backend.attention_inputs(AttentionInputs {
+                layer: 0,
+                queries: at[0],
+                keys: at[1],
+                values: at[2],
+                biases: [0, 1, 2].map(|index| bias.is_some().then_some(weights[index])),
+                head_norms: has_norms.then_some(HeadNorms {
+                    query: weights[3],
+                    key: weights[4],
+                    epsilon: 1e-6,
+                }),
+                rotations: at[3],
+                slots: &slots,
+            })?;
+            backend.attention(Attention {
+                layer: 0,
+                queries: at[0],
+                scale: 1.0 / (head_dim as f32).sqrt(),
+                sequences: &[SequenceRows { first_row: 0, rows: ROWS, position: 0, first_block: 0 }],
+                block_tables: &[1, 0],
+                out: at[4],
+            })?;
+            Ok(vec![at[0], at[4]])
+        },
+    );
+    case.kv = KvShape { layers: 1, blocks: 2, kv_heads, head_dim, dtype };
+    case
 }
 
 /// Values half-way between two of BF16, which go to the even one: what attention to one token returns.

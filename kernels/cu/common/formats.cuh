@@ -93,6 +93,23 @@ struct Q6_K {
     }
 };
 
+// A vector of weights whose format the launch says: it is read so seldom that choosing at each value costs nothing.
+struct Vector {
+    // Null where there is none.
+    const u8* values;
+    // As `VectorArguments` numbers them.
+    u32 format;
+    u32 end;
+
+    DEVICE float at(const Vector& vector, u32 column) {
+        switch (vector.format) {
+            case 0: return F32::at(vector.values, column);
+            case 1: return F16::at(vector.values, column);
+            default: return Bf16::at(vector.values, column);
+        }
+    }
+};
+
 // Names of kernels end in the format's name as Rust spells it (`kernels/src/format.rs`).
 #define FOR_EACH_FORMAT(DEFINE) \
     DEFINE(f32, F32)            \

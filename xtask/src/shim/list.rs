@@ -1,6 +1,7 @@
 //! What the tests of the kernels have to see. Whoever changes a kernel keeps its faults here up to date: at least two for
 //! each file with logic.
 
+mod attention;
 mod common;
 mod kernels;
 
@@ -28,5 +29,5 @@ pub struct Mutation {
 }
 
 pub fn all() -> Vec<Mutation> {
-    [common::MUTATIONS, kernels::MUTATIONS].concat()
+    [attention::MUTATIONS, common::MUTATIONS, kernels::MUTATIONS].concat()
 }

@@ -9,6 +9,7 @@
 //! of its own, sent when the step begins. A step with one token of each sequence always launches the same on the same addresses, so
 //! it is recorded once for each number of sequences and launched whole.
 
+mod fused;
 mod numbers;
 mod operands;
 
@@ -17,9 +18,11 @@ use sparkherd_kernels as kernels;
 use sparkherd_kernels::{Device, DeviceMemory, Recording};
 
 use super::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
-    KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply, StepNumbers, Weight,
+    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Backend, BackendError, Embed, Gated,
+    GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply,
+    StepNumbers, Weight,
     arena::{Arena, ArenaError},
+    unfused,
 };
 use crate::model::StepLimits;
 use numbers::{List, Numbers};
@@ -462,5 +465,13 @@ impl<D: Device> Backend for Cuda<D> {
         let [gate, up] = self.memory.disjoint("silu_multiply", [args.gate, args.up])?;
         let count = (args.gate.rows * args.gate.columns) as u64;
         Ok(kernels::SiluMultiply { gate, up, count }.launch(&mut self.device)?)
+    }
+
+    fn attention_inputs(&mut self, args: AttentionInputs<'_>) -> Result<(), BackendError> {
+        self.launch_attention_inputs(args)
+    }
+
+    fn gated(&mut self, args: Gated) -> Result<(), BackendError> {
+        if fused::has_launch(&args) { self.launch_gated(args) } else { unfused::gated(self, args) }
     }
 }

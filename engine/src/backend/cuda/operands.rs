@@ -76,6 +76,14 @@ pub(super) fn kv_write(device: &mut dyn Device, launch: kernels::KvWrite) -> Res
     Ok(unsafe { launch.launch(device) }?)
 }
 
+pub(super) fn attention_inputs(
+    device: &mut dyn Device,
+    launch: kernels::AttentionInputs,
+) -> Result<(), BackendError> {
+    // SAFETY: as in `kv_write`; the caller found queries apart from the other operands.
+    Ok(unsafe { launch.launch(device) }?)
+}
+
 pub(super) fn attention(device: &mut dyn Device, launch: kernels::Attention) -> Result<(), BackendError> {
     // SAFETY: `check` found every block within the pool, and for every sequence as many as its last position needs.
     Ok(unsafe { launch.launch(device) }?)
