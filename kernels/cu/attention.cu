@@ -5,7 +5,7 @@
 //              h / (query_heads / kv_heads)
 //
 //   keys, values [rows, kv_heads · head_dim] f32; queries, out [rows, query_heads · head_dim] f32; head_dim up to 256
-//   pool: [layer][block][keys, values][kv_head][16 tokens][head_dim] of f32 or bf16
+//   pool: [layer][block][keys, values][kv_head][16 tokens][head_dim] of f32, bf16 or fp8 (e4m3)
 //
 // Attention: a block for each row, key head and part of its query heads; its warps take positions in turns, with a running softmax
 // each, and put theirs together in the order of the warps. Where there are too few rows to fill the chip, the positions of a row

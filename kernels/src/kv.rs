@@ -11,6 +11,8 @@ const BLOCK_TOKENS: u64 = 16;
 pub enum KvDtype {
     F32,
     Bf16,
+    /// e4m3, of scale 1: what is beyond 448 becomes that.
+    Fp8,
 }
 
 /// The kernel of a name for a pool's type, as `FOR_EACH_POOL` of `kv.cuh` makes them.
@@ -19,6 +21,7 @@ macro_rules! kernel_of_pool {
         match $dtype {
             $crate::KvDtype::F32 => concat!($name, "_f32"),
             $crate::KvDtype::Bf16 => concat!($name, "_bf16"),
+            $crate::KvDtype::Fp8 => concat!($name, "_fp8"),
         }
     };
 }
@@ -48,6 +51,7 @@ impl KvDtype {
         match self {
             Self::F32 => 4,
             Self::Bf16 => 2,
+            Self::Fp8 => 1,
         }
     }
 }

@@ -25,12 +25,8 @@ impl KvShape {
         2 * self.layers * self.layer_elements() * element_bytes
     }
 
-    /// Whether a host backend can use this pool, in this arena.
+    /// Whether this pool has the size of its arena.
     pub(super) fn check(&self, arena: &Arena) -> Result<(), BackendError> {
-        match self.dtype {
-            KvDtype::F32 | KvDtype::Bf16 => {}
-            KvDtype::Fp8 => return Err(BackendError::KvDtype("FP8")),
-        }
         if arena.bytes() == self.bytes() {
             Ok(())
         } else {

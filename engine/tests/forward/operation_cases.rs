@@ -172,7 +172,10 @@ pub(crate) fn all() -> Vec<Case> {
         cases.push(attention(KvDtype::Bf16, heads, [21, 5]));
     }
     cases.push(kv_of_ties());
-    for dtype in [KvDtype::F32, KvDtype::Bf16] {
+    cases.push(kv_of_every_fp8());
+    cases.push(attention_inputs(KvDtype::Fp8, [6, 2, 20], Some(Dtype::F16), false));
+    cases.push(attention(KvDtype::Fp8, [8, 2, 128], [21, 5]));
+    for dtype in [KvDtype::F32, KvDtype::Bf16, KvDtype::Fp8] {
         for (query_heads, kv_heads, head_dim) in [(1, 1, 64), (4, 2, 6), (9, 3, 20), (40, 1, 16)] {
             // Within one fold of the running softmax, and across two ends of one.
             for tokens in [[21, 19], [50, 95]] {
@@ -412,6 +415,38 @@ fn kv_of_ties() -> Case {
     };
     let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim: 64, dtype: KvDtype::Bf16 };
     Case { kv, ..case("kv_write of ties".to_owned(), vec![], vec![(1, 64); 4], run) }
+}
+
+/// Half-way between each two numbers of e4m3, which go to the even one, and what is beyond the largest; as parts of themselves,
+/// which are all of one size.
+fn kv_of_every_fp8() -> Case {
+    let number = |code: u8| match (code >> 3, f32::from(code & 7) / 8.0) {
+        (0, part) => part * 2.0_f32.powi(-6),
+        (exponent, part) => (1.0 + part) * 2.0_f32.powi(i32::from(exponent) - 7),
+    };
+    let half_way = (0..0x7e_u8).map(move |code| f32::midpoint(number(code), number(code + 1)));
+    let sizes = half_way.chain([500.0, 1e30]);
+    let values: Vec<f32> =
+        sizes.zip([1.0, -1.0].into_iter().cycle()).map(|(size, sign)| size * sign).collect();
+    let head_dim = values.len();
+    let run = move |backend: &mut dyn Backend, _: &[Weight], at: &[Activation]| {
+        backend.write(at[2], &values)?;
+        backend.kv_write(KvWrite { layer: 0, keys: at[1], values: at[2], slots: &[0] })?;
+        backend.attention(Attention {
+            layer: 0,
+            queries: at[0],
+            scale: 1.0,
+            sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
+            block_tables: &[0],
+            out: at[3],
+        })?;
+        let parts: Vec<f32> =
+            backend.read(at[3])?.iter().zip(&values).map(|(got, value)| got / value).collect();
+        backend.write(at[3], &parts)?;
+        Ok(vec![at[3]])
+    };
+    let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim, dtype: KvDtype::Fp8 };
+    Case { kv, ..case("kv_write of every FP8".to_owned(), vec![], vec![(1, head_dim); 4], run) }
 }
 
 /// Two sequences, one that goes on after `earlier` stored tokens with `rows` more, one that begins with 3; in scattered

@@ -24,6 +24,13 @@ struct PoolBf16 {
     DEVICE void store(u8* at, u32 index, float value) { reinterpret_cast<u16*>(at)[index] = f32_to_bf16(value); }
 };
 
+// Of scale 1: keys and values are of a size that e4m3 has with a relative error of 1/16 at most.
+struct PoolFp8 {
+    DEVICE u64 bytes(u64 elements) { return elements; }
+    DEVICE float load(const u8* at, u32 index) { return e4m3_to_f32(at[index]); }
+    DEVICE void store(u8* at, u32 index, float value) { at[index] = f32_to_e4m3(value); }
+};
+
 // The keys (0) or values (1) of one head of one token, whose slot is block · 16 + place in the block.
 template <class Pool>
 DEVICE u8* kv_row(const KvLayer& pool, u32 slot, u32 kind, u32 head) {
@@ -35,4 +42,5 @@ DEVICE u8* kv_row(const KvLayer& pool, u32 slot, u32 kind, u32 head) {
 // Names of kernels end in the pool's type as Rust spells it (`kernels/src/kv.rs`).
 #define FOR_EACH_POOL(DEFINE) \
     DEFINE(f32, PoolF32)      \
-    DEFINE(bf16, PoolBf16)
+    DEFINE(bf16, PoolBf16)    \
+    DEFINE(fp8, PoolFp8)

@@ -46,6 +46,9 @@ pub struct Cpu {
 impl Cpu {
     /// Computes with `threads` threads, the caller's included.
     pub fn new(memory: HostMemory, kv: KvShape, path: Path, threads: usize) -> Result<Self, BackendError> {
+        if kv.dtype == KvDtype::Fp8 {
+            return Err(BackendError::KvDtype("FP8"));
+        }
         kv.check(&memory.kv)?;
         Ok(Self { memory, kv, path, pool: Pool::start(threads)? })
     }

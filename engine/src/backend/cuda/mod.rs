@@ -179,7 +179,7 @@ impl<D: Device> Cuda<D> {
         let dtype = match dtype {
             KvDtype::F32 => kernels::KvDtype::F32,
             KvDtype::Bf16 => kernels::KvDtype::Bf16,
-            KvDtype::Fp8 => return Err(BackendError::KvDtype("FP8")),
+            KvDtype::Fp8 => kernels::KvDtype::Fp8,
         };
         let bytes = self.memory.kv.bytes() / layers.max(1);
         Ok(kernels::KvLayer {

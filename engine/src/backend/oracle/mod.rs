@@ -2,6 +2,7 @@
 
 mod attention;
 mod elementwise;
+mod fp8;
 
 use half::bf16;
 use sparkherd_footprint::KvDtype;
@@ -113,7 +114,7 @@ impl Backend for Oracle {
         match self.kv.dtype {
             KvDtype::F32 => attention::kv_write::<f32>(&mut self.memory, &self.kv, args, |value| value),
             KvDtype::Bf16 => attention::kv_write(&mut self.memory, &self.kv, args, bf16::from_f32),
-            KvDtype::Fp8 => Err(BackendError::KvDtype("FP8")),
+            KvDtype::Fp8 => attention::kv_write(&mut self.memory, &self.kv, args, fp8::narrow),
         }
     }
 
@@ -122,7 +123,7 @@ impl Backend for Oracle {
         match self.kv.dtype {
             KvDtype::F32 => attention::attention::<f32>(&mut self.memory, &self.kv, args, |value| value),
             KvDtype::Bf16 => attention::attention(&mut self.memory, &self.kv, args, bf16::to_f32),
-            KvDtype::Fp8 => Err(BackendError::KvDtype("FP8")),
+            KvDtype::Fp8 => attention::attention(&mut self.memory, &self.kv, args, fp8::widen),
         }
     }
 
