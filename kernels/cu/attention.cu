@@ -1,7 +1,8 @@
 // Keys and values in blocks of 16 tokens, and attention over them.
 //
 //   kv_write:  rounds a step's keys and values to the pool's type and stores them, before any query of the step reads
-//   attention: out[r] = softmax(scale · q · Kᵀ) · V over positions 0 to the row's own; query head h reads key head
+//   attention: out[r] = softmax(scale · q · Kᵀ) · V over positions 0 to the row's own, or a window of the last of them; scores may
+//              be capped, and a head may have a sink beside them (common/scoring.cuh); query head h reads key head
 //              h / (query_heads / kv_heads)
 //
 //   keys, values [rows, kv_heads · head_dim] f32; queries, out [rows, query_heads · head_dim] f32; head_dim up to 256
@@ -9,12 +10,13 @@
 //
 // Attention: a block for each row, key head and part of its query heads; its warps take positions in turns, with a running softmax
 // each, and put theirs together in the order of the warps. Where there are too few rows to fill the chip, the positions of a row
-// are cut into runs with a block each, and `combine` does the same for them. How long runs are depends on nothing but the row's
-// own position.
+// are cut into runs with a block each, and `combine` does the same for them. How long runs are depends on nothing but how many
+// positions the row itself reads.
 //
 //   partial [rows, query_heads, splits] of head_dim values, the largest score and the sum of exponentials
 #include "kv.cuh"
 #include "reduce.cuh"
+#include "scoring.cuh"
 
 constexpr u32 THREADS = 256;
 constexpr u32 WARPS = THREADS / WARP;
@@ -40,8 +42,8 @@ struct AttentionArguments {
     const u32* block_tables;
     // Of runs; not used where `splits` is 1.
     float* partial;
+    Scoring scoring;
     u32 query_heads;
-    float scale;
     // A block has `HEADS` of a key head's query heads, or what is left of them.
     u32 parts;
     u32 splits;
@@ -52,6 +54,7 @@ struct CombineArguments {
     const float* partial;
     float* out;
     const u32* positions;
+    Scoring scoring;
     u32 query_heads;
     u32 head_dim;
     u32 splits;
@@ -102,7 +105,7 @@ DEVICE void take(Running& running, const AttentionArguments& arguments, const fl
         float product = 0.0f;
 #pragma unroll
         for (u32 i = 0; i < LANE_VALUES; ++i) product = fmaf(queries[head][i], k[i], product);
-        const float score = arguments.scale * warp_sum(product);
+        const float score = score_of(arguments.scoring, warp_sum(product));
         const float largest = fmaxf(running.largest[head], score);
         const float kept = expf(running.largest[head] - largest), weight = expf(score - largest);
         running.largest[head] = largest;
@@ -120,12 +123,13 @@ struct Task {
 DEVICE Task task_of(const AttentionArguments& arguments) {
     const u32 group = arguments.query_heads / arguments.pool.kv_heads;
     const u32 part = blockIdx.z % arguments.parts, split = blockIdx.z / arguments.parts, left = group - part * HEADS;
-    const u32 all = arguments.positions[blockIdx.x] + 1;
-    Task task = {blockIdx.y * group + part * HEADS, left < HEADS ? left : HEADS, split, 0, all};
+    const Seen seen = seen_of(arguments.scoring, arguments.positions[blockIdx.x]);
+    const u32 end = seen.begin + seen.count;
+    Task task = {blockIdx.y * group + part * HEADS, left < HEADS ? left : HEADS, split, seen.begin, end};
     if (arguments.splits > 1) {
-        const u32 run = run_of(all, arguments.run_min, arguments.splits);
-        task.begin = split * run;
-        task.end = task.begin + run < all ? task.begin + run : all;
+        const u32 run = run_of(seen.count, arguments.run_min, arguments.splits);
+        task.begin = seen.begin + split * run;
+        task.end = task.begin + run < end ? task.begin + run : end;
     }
     return task;
 }
@@ -153,6 +157,7 @@ DEVICE void finish(const Running& running, const AttentionArguments& arguments, 
         }
         const u64 row = static_cast<u64>(blockIdx.x) * arguments.query_heads + task.first_head + head;
         if (arguments.splits == 1) {
+            sum += sink_of(arguments.scoring, task.first_head + head, all);
             arguments.out[row * head_dim + place] = value / sum;
             continue;
         }
@@ -195,8 +200,8 @@ DEVICE void attention(const AttentionArguments& arguments) {
 KERNEL(attention_combine, THREADS, CombineArguments) {
     const u64 row = static_cast<u64>(blockIdx.x) * arguments.query_heads + blockIdx.y;
     const u32 head_dim = arguments.head_dim, stride = head_dim + 2;
-    const u32 all = arguments.positions[blockIdx.x] + 1, run = run_of(all, arguments.run_min, arguments.splits);
-    const u32 splits = (all + run - 1) / run;
+    const u32 all = seen_of(arguments.scoring, arguments.positions[blockIdx.x]).count;
+    const u32 run = run_of(all, arguments.run_min, arguments.splits), splits = (all + run - 1) / run;
     const float* partial = arguments.partial + row * arguments.splits * stride;
     float largest = partial[head_dim];
     for (u32 split = 1; split < splits; ++split) largest = fmaxf(largest, partial[split * stride + head_dim]);
@@ -207,6 +212,7 @@ KERNEL(attention_combine, THREADS, CombineArguments) {
             sum += partial[split * stride + head_dim + 1] * weight;
             value += partial[split * stride + place] * weight;
         }
+        sum += sink_of(arguments.scoring, blockIdx.y, largest);
         arguments.out[row * head_dim + place] = value / sum;
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, bytes_of};
 use crate::kv::{KvLayer, KvLayerArguments, kernel_of_pool};
+use crate::scoring::{Scoring, ScoringArguments};
 
 const THREADS: u32 = 256;
 /// The largest score and the sum of exponentials, beside a head's values.
@@ -22,7 +23,7 @@ pub struct KvWrite {
     pub rows: u32,
 }
 
-/// `out[r] = softmax(scale · q · Kᵀ) · V` over positions 0 to the row's own.
+/// `out[r] = softmax(scale · q · Kᵀ) · V` over positions 0 to the row's own, or as [`Scoring`] has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
     pub pool: KvLayer,
@@ -39,7 +40,7 @@ pub struct Attention {
     pub rows: u32,
     pub table_entries: u32,
     pub query_heads: u32,
-    pub scale: f32,
+    pub scoring: Scoring,
     /// Where there are few rows: positions are shared by several blocks.
     pub split: Option<AttentionSplit>,
 }
@@ -72,12 +73,11 @@ struct AttentionArguments {
     first_blocks: u64,
     block_tables: u64,
     partial: u64,
+    scoring: ScoringArguments,
     query_heads: u32,
-    scale: f32,
     parts: u32,
     splits: u32,
     run_min: u32,
-    _end: u32,
 }
 
 #[repr(C)]
@@ -85,6 +85,7 @@ struct CombineArguments {
     partial: u64,
     out: u64,
     positions: u64,
+    scoring: ScoringArguments,
     query_heads: u32,
     head_dim: u32,
     splits: u32,
@@ -117,7 +118,7 @@ impl Attention {
     /// The table's entries are of the pool's blocks, and there are enough of them from a row's first block on
     /// for its position.
     pub unsafe fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
-        let Self { pool, out, positions, rows, query_heads, split, .. } = *self;
+        let Self { pool, out, positions, rows, query_heads, scoring, split, .. } = *self;
         let kernel = kernel_of_pool!("attention", pool.dtype);
         if pool.kv_heads == 0 || query_heads % pool.kv_heads != 0 {
             let (got, wanted) = (query_heads as usize, "a multiple of the key heads");
@@ -135,6 +136,7 @@ impl Attention {
             partial: arguments.partial,
             out: out.address(),
             positions: positions.address(),
+            scoring: scoring.arguments(kernel, query_heads)?,
             query_heads,
             head_dim: pool.head_dim,
             splits: arguments.splits,
@@ -156,7 +158,7 @@ impl Attention {
             rows,
             table_entries,
             query_heads,
-            scale,
+            scoring,
             split,
         } = *self;
         let (rows, heads, head_dim) = (u64::from(rows), u64::from(query_heads), u64::from(pool.head_dim));
@@ -188,12 +190,11 @@ impl Attention {
             first_blocks: first_blocks.of_u32(kernel, "first blocks", rows)?,
             block_tables: block_tables.of_u32(kernel, "block tables", table_entries.into())?,
             partial,
+            scoring: scoring.arguments(kernel, query_heads)?,
             query_heads,
-            scale,
             parts: (query_heads / pool.kv_heads.max(1)).div_ceil(HEADS),
             splits,
             run_min,
-            _end: 0,
         })
     }
 }

@@ -29,6 +29,7 @@ mod linear_rows;
 mod provide;
 mod resources;
 mod rms_norm;
+mod scoring;
 mod sources;
 mod staging;
 
@@ -50,5 +51,6 @@ pub use linear_rows::LinearRows;
 pub use provide::{KernelPlaces, Provenance, ProvideError, Provided};
 pub use resources::Resources;
 pub use rms_norm::{AddRmsNorm, HeadRmsNorm, RmsNorm};
+pub use scoring::Scoring;
 pub use sources::{HEADERS, SOURCES, Source};
 pub use staging::STAGING_HOST_BYTES;

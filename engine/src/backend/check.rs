@@ -5,9 +5,9 @@ use sparkherd_checkpoint::Dtype;
 use sparkherd_footprint::BLOCK_TOKENS;
 
 use super::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, BackendError, Embed, Gated, GatherRows,
-    HeadNorms, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight, arena::Arena,
-    blocks::element,
+    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, AttentionOptions, BackendError, Embed,
+    Gated, GatherRows, HeadNorms, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
+    arena::Arena, blocks::element,
 };
 
 /// A weight's values in their stored type.
@@ -198,6 +198,21 @@ impl AttentionInputs<'_> {
     }
 }
 
+impl AttentionOptions {
+    fn check(&self, query_heads: usize) -> Result<(), BackendError> {
+        let Self { window, sinks, softcap } = *self;
+        if window == Some(0) {
+            return Err(BackendError::AttentionOption("a window of no positions"));
+        }
+        if softcap.is_some_and(|softcap| softcap.is_nan() || softcap <= 0.0) {
+            return Err(BackendError::AttentionOption("a cap of scores that is not above 0"));
+        }
+        let Some(sinks) = sinks else { return Ok(()) };
+        equal("attention", "rows of sinks", sinks.rows, 1)?;
+        equal("attention", "columns of sinks", sinks.columns, query_heads)
+    }
+}
+
 impl Attention<'_> {
     pub(super) fn check(&self, kv: &KvShape) -> Result<(), BackendError> {
         let operation = "attention";
@@ -208,6 +223,7 @@ impl Attention<'_> {
             self.queries.columns % kv.token_elements().max(1),
             0,
         )?;
+        self.options.check(self.queries.columns / kv.head_dim.max(1))?;
         below(operation, "layer", self.layer, kv.layers)?;
         all_below(operation, "block", self.block_tables, kv.blocks)?;
         let mut next_row = 0;

@@ -25,8 +25,8 @@ use thiserror::Error;
 
 pub use operands::{Activation, KvShape, SequenceRows, StepNumbers, Weight};
 pub use operations::{
-    Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Embed, Gated, GatherRows, HeadNorms, HeadRmsNorm,
-    KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    Add, AddBias, AddRmsNorm, Attention, AttentionInputs, AttentionOptions, Embed, Gated, GatherRows,
+    HeadNorms, HeadRmsNorm, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
 };
 
 use arena::Arena;
@@ -47,6 +47,8 @@ pub enum BackendError {
     Overlap { operation: &'static str, elements: usize },
     #[error("keys and values as {0} are not supported here")]
     KvDtype(&'static str),
+    #[error("attention with {0} is not supported here")]
+    AttentionOption(&'static str),
     #[error("arena of keys and values has {got} bytes, its shape needs {wanted}")]
     KvBytes { got: usize, wanted: usize },
     #[error("buffer for packed rows has {got} bytes, an operation needs {wanted}")]

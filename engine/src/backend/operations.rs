@@ -125,6 +125,17 @@ pub struct AttentionInputs<'a> {
     pub slots: &'a [u32],
 }
 
+/// What a family does otherwise than [`Attention`] says; by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AttentionOptions {
+    /// A query reads so many positions at most: its own and those just before it. At least 1.
+    pub window: Option<usize>,
+    /// `[1, query_heads]`: a logit of each head that takes part in the softmax and has no value.
+    pub sinks: Option<Weight>,
+    /// Scores, scaled, become `softcap · tanh(score / softcap)`. Above 0.
+    pub softcap: Option<f32>,
+}
+
 /// Causal attention over the pool: the query at position `p` reads positions 0 to `p` of its sequence.
 /// `out = softmax(scale · q · Kᵀ) · V`; query head `h` reads key head `h / (query_heads / kv_heads)`.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +144,7 @@ pub struct Attention<'a> {
     /// `[T, query_heads · head_dim]`
     pub queries: Activation,
     pub scale: f32,
+    pub options: AttentionOptions,
     pub sequences: &'a [SequenceRows],
     /// The sequences' blocks one after the other.
     pub block_tables: &'a [u32],

@@ -1,5 +1,7 @@
 use crate::{
-    backend::{Attention, AttentionInputs, Backend, BackendError, HeadNorms, Linear, Weight},
+    backend::{
+        Attention, AttentionInputs, AttentionOptions, Backend, BackendError, HeadNorms, Linear, Weight,
+    },
     model::{Buffers, Step},
 };
 
@@ -53,6 +55,7 @@ impl AttentionLayer {
             layer: self.index,
             queries: query,
             scale: 1.0 / (rotations.columns as f32).sqrt(),
+            options: AttentionOptions::default(),
             sequences: step.sequences(),
             block_tables: step.block_tables(),
             out: attention,

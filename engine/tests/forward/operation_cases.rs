@@ -3,9 +3,9 @@
 use half::{bf16, f16};
 use sparkherd_checkpoint::Dtype;
 use sparkherd_engine::backend::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Backend, BackendError, Embed, Gated,
-    GatherRows, HeadNorms, HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows,
-    SiluMultiply, Weight, arena::Arena,
+    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, AttentionOptions, Backend,
+    BackendError, Embed, Gated, GatherRows, HeadNorms, HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear,
+    RmsNorm, Rope, SequenceRows, SiluMultiply, Weight, arena::Arena,
 };
 use sparkherd_footprint::KvDtype;
 
@@ -20,6 +20,8 @@ pub(crate) struct Case {
     pub(crate) bound: f32,
     /// Of a product with a matrix; 0 of everything else.
     pub(crate) linear_rows: usize,
+    /// Attention in a way that not every backend has.
+    pub(crate) has_options: bool,
     /// Type, rows, columns.
     weights: Vec<(Dtype, usize, usize)>,
     /// Rows, columns.
@@ -171,14 +173,18 @@ pub(crate) fn all() -> Vec<Case> {
     for heads in [[8, 2, 128], [2, 1, 256], [1, 1, 96]] {
         cases.push(attention(KvDtype::Bf16, heads, [21, 5]));
     }
+    for tokens in [[50, 45], [86, 9]] {
+        let with = |options| attention_with(options, KvDtype::Bf16, [6, 2, 20], tokens);
+        cases.extend(attention_options().map(with));
+    }
     cases.push(kv_of_ties());
     cases.push(kv_of_every_fp8());
     cases.push(attention_inputs(KvDtype::Fp8, [6, 2, 20], Some(Dtype::F16), false));
     cases.push(attention(KvDtype::Fp8, [8, 2, 128], [21, 5]));
     for dtype in [KvDtype::F32, KvDtype::Bf16, KvDtype::Fp8] {
         for (query_heads, kv_heads, head_dim) in [(1, 1, 64), (4, 2, 6), (9, 3, 20), (40, 1, 16)] {
-            // Within one fold of the running softmax, and across two ends of one.
-            for tokens in [[21, 19], [50, 95]] {
+            // Within one fold of the running softmax, and across two ends of one; of many rows, and of few.
+            for tokens in [[21, 19], [50, 95], [21, 9], [136, 9]] {
                 cases.push(attention(dtype, [query_heads, kv_heads, head_dim], tokens));
             }
         }
@@ -192,7 +198,16 @@ fn case(
     activations: Vec<(usize, usize)>,
     run: impl Fn(&mut dyn Backend, &[Weight], &[Activation]) -> Result<Vec<Activation>, BackendError> + 'static,
 ) -> Case {
-    Case { name, kv: NO_KV, bound: BOUND, linear_rows: 0, weights, activations, run: Box::new(run) }
+    Case {
+        name,
+        kv: NO_KV,
+        bound: BOUND,
+        linear_rows: 0,
+        has_options: false,
+        weights,
+        activations,
+        run: Box::new(run),
+    }
 }
 
 fn linear(dtype: Dtype, rows: usize, inputs: usize, outputs: usize) -> Case {
@@ -349,7 +364,7 @@ fn rope(heads: usize, head_dim: usize) -> Case {
     )
 }
 
-/// What is stored is seen by a sequence of 19 tokens that attends to itself, over two blocks.
+/// What is stored is seen by two sequences, of 12 and 7 tokens, that attend to themselves.
 fn attention_inputs(
     dtype: KvDtype,
     [query_heads, kv_heads, head_dim]: [usize; 3],
@@ -366,7 +381,7 @@ fn attention_inputs(
         [width, kv_width, kv_width, head_dim, head_dim].map(|columns| (vector, 1, columns)).to_vec(),
         vec![(ROWS, width), (ROWS, kv_width), (ROWS, kv_width), (ROWS, head_dim), (ROWS, width)],
         move |backend, weights, at| {
-            let slots: Vec<u32> = (16..32).chain(0..3).collect();
+            let slots: Vec<u32> = (16..28).chain(0..7).collect();
             backend.attention_inputs(AttentionInputs {
                 layer: 0,
                 queries: at[0],
@@ -385,7 +400,11 @@ fn attention_inputs(
                 layer: 0,
                 queries: at[0],
                 scale: 1.0 / (head_dim as f32).sqrt(),
-                sequences: &[SequenceRows { first_row: 0, rows: ROWS, position: 0, first_block: 0 }],
+                options: AttentionOptions::default(),
+                sequences: &[
+                    SequenceRows { first_row: 0, rows: 12, position: 0, first_block: 0 },
+                    SequenceRows { first_row: 12, rows: 7, position: 0, first_block: 1 },
+                ],
                 block_tables: &[1, 0],
                 out: at[4],
             })?;
@@ -407,6 +426,7 @@ fn kv_of_ties() -> Case {
             layer: 0,
             queries: at[0],
             scale: 1.0,
+            options: AttentionOptions::default(),
             sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
             block_tables: &[0],
             out: at[3],
@@ -436,6 +456,7 @@ fn kv_of_every_fp8() -> Case {
             layer: 0,
             queries: at[0],
             scale: 1.0,
+            options: AttentionOptions::default(),
             sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
             block_tables: &[0],
             out: at[3],
@@ -456,16 +477,49 @@ fn attention(
     [query_heads, kv_heads, head_dim]: [usize; 3],
     [earlier, rows]: [usize; 2],
 ) -> Case {
+    attention_with(Options::default(), dtype, [query_heads, kv_heads, head_dim], [earlier, rows])
+}
+
+/// Each by itself, and all together: windows of a row alone, of less than a block, and of more than some rows have.
+fn attention_options() -> [Options; 7] {
+    let none = Options::default();
+    [
+        Options { window: Some(1), ..none },
+        Options { window: Some(7), ..none },
+        Options { window: Some(61), ..none },
+        Options { sinks: Some(Dtype::F32), ..none },
+        Options { sinks: Some(Dtype::Bf16), ..none },
+        Options { softcap: Some(0.75), ..none },
+        Options { window: Some(20), sinks: Some(Dtype::F16), softcap: Some(1.5) },
+    ]
+}
+
+/// [`AttentionOptions`] before there are any weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Options {
+    window: Option<usize>,
+    sinks: Option<Dtype>,
+    softcap: Option<f32>,
+}
+
+fn attention_with(
+    options: Options,
+    dtype: KvDtype,
+    [query_heads, kv_heads, head_dim]: [usize; 3],
+    [earlier, rows]: [usize; 2],
+) -> Case {
     let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
     let (tokens, all_rows) = (earlier + rows, rows + 3);
     // One more for the second sequence, and three that nobody has: 7 and 14, which have no divisor in common with 5.
     let blocks = tokens.div_ceil(16) + 4;
     let block = move |index: usize| (5 * index + 6) % blocks;
+    let has_options = options != Options::default();
+    let told = if has_options { format!(", {options:?}") } else { String::new() };
     let mut case = case(
         format!(
-            "kv_write, attention {dtype:?} {query_heads}/{kv_heads} × {head_dim}, {earlier} + {rows} tokens"
+            "kv_write, attention {dtype:?} {query_heads}/{kv_heads} × {head_dim}, {earlier} + {rows} tokens{told}"
         ),
-        vec![],
+        options.sinks.map(|dtype| (dtype, 1, query_heads)).into_iter().collect(),
         vec![
             (all_rows, width),
             (all_rows, kv_width),
@@ -474,7 +528,7 @@ fn attention(
             (earlier, kv_width),
             (all_rows, width),
         ],
-        move |backend, _, at| {
+        move |backend, weights, at| {
             let table: Vec<u32> = (0..=tokens.div_ceil(16)).map(|index| block(index) as u32).collect();
             let slot = |position: usize| table[position / 16] * 16 + (position % 16) as u32;
             let second = table.len() - 1;
@@ -486,6 +540,11 @@ fn attention(
                 layer: 1,
                 queries: at[0],
                 scale: 3.0 / (head_dim as f32).sqrt(),
+                options: AttentionOptions {
+                    window: options.window,
+                    sinks: options.sinks.map(|_| weights[0]),
+                    softcap: options.softcap,
+                },
                 sequences: &[
                     SequenceRows { first_row: 0, rows, position: earlier, first_block: 0 },
                     SequenceRows { first_row: rows, rows: 3, position: 0, first_block: second },
@@ -497,5 +556,6 @@ fn attention(
         },
     );
     case.kv = KvShape { layers: 2, blocks, kv_heads, head_dim, dtype };
+    case.has_options = has_options;
     case
 }

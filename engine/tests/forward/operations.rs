@@ -1,6 +1,7 @@
 use sparkherd_checkpoint::Dtype;
 use sparkherd_engine::backend::{
-    Activation, Add, Backend, BackendError, Embed, HostMemory, KvShape, Linear, Weight,
+    Activation, Add, Attention, AttentionOptions, Backend, BackendError, Embed, HostMemory, KvShape, Linear,
+    SequenceRows, Weight,
     arena::Arena,
     cpu::{Cpu, Path},
     oracle::Oracle,
@@ -12,9 +13,9 @@ use crate::operation_cases::{Case, all};
 /// More than this machine may have, so that pieces really go to several threads.
 const THREADS: usize = 3;
 
-/// Those that this backend has: keys and values in 8 bits are a GPU's alone.
+/// Those that this backend has: keys and values in 8 bits are a GPU's alone, and so are windows, sinks and capped scores.
 fn cases() -> impl Iterator<Item = Case> {
-    all().into_iter().filter(|case| case.kv.dtype != KvDtype::Fp8)
+    all().into_iter().filter(|case| case.kv.dtype != KvDtype::Fp8 && !case.has_options)
 }
 
 fn cpu(case: &Case, path: Path) -> Vec<f32> {
@@ -88,6 +89,43 @@ fn wrong_shapes_places_and_tokens_are_errors_that_name_them() {
 }
 
 #[test]
+fn what_attention_the_cpu_has_not_is_refused_and_so_is_what_makes_no_sense() {
+    let with = |options| {
+        let mut backend = small(|memory, kv| Box::new(Cpu::new(memory, kv, Path::best(), 2).unwrap()));
+        let at = |offset| Activation { offset, rows: 1, columns: 2 };
+        let sequences = [SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }];
+        let (queries, out, block_tables) = (at(0), at(2), &[0]);
+        let args =
+            Attention { layer: 0, queries, scale: 1.0, options, sequences: &sequences, block_tables, out };
+        backend.attention(args).map_err(|error| error.to_string())
+    };
+    let none = AttentionOptions::default();
+    assert_eq!(with(none), Ok(()));
+    let sinks = |columns| Weight { offset_bytes: 0, dtype: Dtype::F32, rows: 1, columns };
+    for (options, told) in [
+        (
+            AttentionOptions { window: Some(8), ..none },
+            "attention with a window, sinks or a cap of scores is not supported here",
+        ),
+        (
+            AttentionOptions { sinks: Some(sinks(1)), ..none },
+            "attention with a window, sinks or a cap of scores is not supported here",
+        ),
+        (
+            AttentionOptions { window: Some(0), ..none },
+            "attention with a window of no positions is not supported here",
+        ),
+        (
+            AttentionOptions { softcap: Some(0.0), ..none },
+            "attention with a cap of scores that is not above 0 is not supported here",
+        ),
+        (AttentionOptions { sinks: Some(sinks(2)), ..none }, "attention: columns of sinks is 2, must be 1"),
+    ] {
+        assert_eq!(with(options), Err(told.to_owned()));
+    }
+}
+
+#[test]
 fn a_pool_of_another_size_or_type_is_refused() {
     let kv = KvShape { layers: 1, blocks: 2, kv_heads: 1, head_dim: 2, dtype: KvDtype::F32 };
     let memory = |bytes| HostMemory {
@@ -99,10 +137,7 @@ fn a_pool_of_another_size_or_type_is_refused() {
     let wrong = Cpu::new(memory(kv.bytes() - 4), kv, Path::best(), 1).unwrap_err();
     assert_eq!(wrong.to_string(), "arena of keys and values has 508 bytes, its shape needs 512");
     let fp8 = KvShape { dtype: KvDtype::Fp8, ..kv };
-    assert!(matches!(
-        Cpu::new(memory(fp8.bytes()), fp8, Path::best(), 1),
-        Err(BackendError::KvDtype("FP8"))
-    ));
+    assert!(matches!(Cpu::new(memory(fp8.bytes()), fp8, Path::best(), 1), Err(BackendError::KvDtype("FP8"))));
 }
 
 /// `cargo xtask arm64` knows which processor it emulates, and says which paths must be found: `CPU_PATHS` is their names.

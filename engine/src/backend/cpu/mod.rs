@@ -23,8 +23,8 @@ pub use read_speed::{ReadSpeed, ReadSpeedError};
 pub use simd::Path;
 
 use super::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
-    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
+    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionOptions, Backend, BackendError, Embed,
+    GatherRows, HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
     check::{WeightValues, disjoint},
     oracle,
 };
@@ -160,6 +160,9 @@ impl Backend for Cpu {
 
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError> {
         args.check(&self.kv)?;
+        if args.options != AttentionOptions::default() {
+            return Err(BackendError::AttentionOption("a window, sinks or a cap of scores"));
+        }
         let (path, pool, memory) = (self.path, &mut self.pool, &mut self.memory);
         match self.kv.dtype {
             KvDtype::F32 => attention::attention::<f32>(path, pool, memory, &self.kv, args),

@@ -9,6 +9,7 @@
 //! of its own, sent when the step begins. A step with one token of each sequence always launches the same on the same addresses, so
 //! it is recorded once for each number of sequences and launched whole.
 
+mod attention;
 mod fused;
 mod numbers;
 mod operands;
@@ -19,12 +20,12 @@ use sparkherd_kernels::{Device, DeviceMemory, Recording};
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Backend, BackendError, Embed, Gated,
-    GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SequenceRows, SiluMultiply,
-    StepNumbers, Weight,
+    GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, StepNumbers, Weight,
     arena::{Arena, ArenaError},
     unfused,
 };
 use crate::model::StepLimits;
+use attention::{list_first_blocks, list_positions};
 use numbers::{List, Numbers};
 use operands::{Memory, count};
 
@@ -168,12 +169,6 @@ impl<D: Device> Cuda<D> {
         Ok(self.device.read(self.memory.workspace.part(0, 1)?, &mut byte)?)
     }
 
-    fn split_of(&self, rows: usize) -> Option<kernels::AttentionSplit> {
-        let (AttentionLimits { run_min, splits, .. }, partial) =
-            self.attention.filter(|(limits, _)| rows <= limits.rows)?;
-        Some(kernels::AttentionSplit { partial, run_min, splits })
-    }
-
     fn layer(&self, layer: usize) -> Result<kernels::KvLayer, BackendError> {
         let KvShape { layers, blocks, kv_heads, head_dim, dtype } = self.kv;
         let dtype = match dtype {
@@ -190,32 +185,6 @@ impl<D: Device> Cuda<D> {
             head_dim: count("kv", head_dim)?,
         })
     }
-}
-
-/// A number for each row of the sequences.
-fn list_rows<'a>(
-    list: &'a mut Vec<u32>,
-    sequences: &[SequenceRows],
-    of: impl Fn(&SequenceRows, usize) -> usize,
-) -> Result<&'a [u32], BackendError> {
-    list.clear();
-    for sequence in sequences {
-        for row in 0..sequence.rows {
-            list.push(count("attention", of(sequence, row))?);
-        }
-    }
-    Ok(list)
-}
-
-fn list_positions<'a>(list: &'a mut Vec<u32>, sequences: &[SequenceRows]) -> Result<&'a [u32], BackendError> {
-    list_rows(list, sequences, |sequence, row| sequence.position + row)
-}
-
-fn list_first_blocks<'a>(
-    list: &'a mut Vec<u32>,
-    sequences: &[SequenceRows],
-) -> Result<&'a [u32], BackendError> {
-    list_rows(list, sequences, |sequence, _| sequence.first_block)
 }
 
 impl<D: Device> Backend for Cuda<D> {
@@ -436,28 +405,7 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError> {
-        args.check(&self.kv)?;
-        let [queries, out] = self.memory.disjoint("attention", [args.queries, args.out])?;
-        let (device, numbers) = (&mut self.device, &mut self.numbers);
-        let positions = list_positions(&mut self.of_rows, args.sequences)?;
-        let positions = numbers.place(device, List::Positions, positions)?;
-        let first_blocks = list_first_blocks(&mut self.of_rows, args.sequences)?;
-        let first_blocks = numbers.place(device, List::FirstBlocks, first_blocks)?;
-        let block_tables = numbers.place(device, List::BlockTables, args.block_tables)?;
-        let launch = kernels::Attention {
-            pool: self.layer(args.layer)?,
-            queries,
-            out,
-            positions,
-            first_blocks,
-            block_tables,
-            rows: count("attention", args.queries.rows)?,
-            table_entries: count("attention", args.block_tables.len())?,
-            query_heads: count("attention", args.queries.columns / self.kv.head_dim.max(1))?,
-            scale: args.scale,
-            split: self.split_of(args.queries.rows),
-        };
-        operands::attention(&mut self.device, launch)
+        self.launch_attention(args)
     }
 
     fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError> {

@@ -3,7 +3,11 @@
 
 use sparkherd_footprint::BLOCK_TOKENS;
 
-use crate::backend::{Attention, BackendError, HostMemory, KvShape, KvWrite, arena::Plain, check::disjoint};
+use crate::backend::{
+    Attention, AttentionOptions, BackendError, HostMemory, KvShape, KvWrite,
+    arena::Plain,
+    check::{WeightValues, disjoint},
+};
 
 pub(super) fn kv_write<T: Plain>(
     memory: &mut HostMemory,
@@ -30,6 +34,8 @@ pub(super) fn attention<T: Plain>(
     args: Attention<'_>,
     widen: impl Fn(T) -> f32,
 ) -> Result<(), BackendError> {
+    let AttentionOptions { window, sinks, softcap } = args.options;
+    let sinks = sinks.map(|sinks| WeightValues::of(&memory.weights, "attention", sinks)).transpose()?;
     let [queries, out] = disjoint(memory.workspace.as_mut_slice(), "attention", [args.queries, args.out])?;
     let (pool_keys, pool_values) = kv.layer::<T>(&memory.kv, args.layer);
     let head_dim = kv.head_dim;
@@ -44,6 +50,7 @@ pub(super) fn attention<T: Plain>(
         };
         for row in 0..sequence.rows {
             let position = sequence.position + row;
+            let first_position = (position + 1).saturating_sub(window.unwrap_or(usize::MAX));
             for head in 0..query_heads {
                 let from = (sequence.first_row + row) * args.queries.columns + head * head_dim;
                 let query = &queries[from..from + head_dim];
@@ -51,17 +58,20 @@ pub(super) fn attention<T: Plain>(
                     let key = first_element(position, head / group);
                     let dot: f32 =
                         query.iter().zip(&pool_keys[key..]).map(|(query, key)| query * widen(*key)).sum();
-                    dot * args.scale
+                    let score = dot * args.scale;
+                    softcap.map_or(score, |softcap| softcap * (score / softcap).tanh())
                 };
-                let scores: Vec<f32> = (0..=position).map(score).collect();
-                let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let scores: Vec<f32> = (first_position..=position).map(score).collect();
+                let sink = sinks.map_or(f32::NEG_INFINITY, |sinks| sinks.at(head));
+                let largest = scores.iter().copied().fold(sink, f32::max);
                 let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
-                let total: f32 = weights.iter().sum();
+                let total = weights.iter().sum::<f32>() + (sink - largest).exp();
                 for column in 0..head_dim {
                     let weighted = |(position, weight): (usize, &f32)| {
                         weight * widen(pool_values[first_element(position, head / group) + column])
                     };
-                    out[from + column] = weights.iter().enumerate().map(weighted).sum::<f32>() / total;
+                    let weights = (first_position..).zip(&weights);
+                    out[from + column] = weights.map(weighted).sum::<f32>() / total;
                 }
             }
         }
