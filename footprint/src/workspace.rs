@@ -8,12 +8,12 @@ const PACKED_PADDING_ROWS: u64 = 15;
 /// Blocks of a GPU that share one sequence's attention at most: with a key head each, 4 sequences of 8 key heads fill any chip.
 pub const ATTENTION_SPLITS_MAX: u32 = 32;
 
-/// Numbers that each token of a step has: itself, its slot, its position, where its sequence's blocks begin, and its row if its hidden
-/// state is wanted.
-const STEP_LISTS: u64 = 5;
+/// Numbers that each token of a step has: itself, its slot, its position, where its sequence's blocks begin, its row if its hidden
+/// state is wanted, and its part of what attention is told of a prompt: five numbers for 16 tokens at least.
+const STEP_LISTS: u64 = 6;
 
 /// Each list of a step's numbers begins at 16 bytes: as many as there are lists, and one more, of 4 numbers less one.
-const STEP_LIST_PADDING: u64 = 7 * 3;
+const STEP_LIST_PADDING: u64 = 8 * 3;
 
 /// One scratch buffer of the engine: allocated once at load, reused by every layer and every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

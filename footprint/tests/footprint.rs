@@ -91,7 +91,7 @@ fn cuda_puts_all_but_the_process_on_the_device() {
     let workspace = workspace(&facts, &serving, &platform(Backend::Cuda)).unwrap();
     // What a step is told and what it answers passes through host memory of as many bytes.
     let (numbers, answer) = (workspace.numbers, [workspace.logits, workspace.residual]);
-    assert_eq!(numbers.elements, 5 * 2048 + 21 + 32 + 16 * 8192 / 16);
+    assert_eq!(numbers.elements, 6 * 2048 + 24 + 32 + 16 * 8192 / 16);
     let transfer_bytes: u64 = answer.iter().chain([&numbers]).map(|buffer| buffer.bytes().unwrap()).sum();
     let runtime_bytes = runtime_host_bytes(&facts, serving.kv_tokens);
     assert_eq!(footprint.host_bytes, runtime_bytes + transfer_bytes);

@@ -80,4 +80,19 @@ void mma_16_8_16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2
     }
 }
 
+void load_matrices(unsigned (&to)[4], const void* row, bool transposed) {
+    constexpr size_t ROW_BYTES = 16;
+    const unsigned char* slots = exchange(transposed ? "ldmatrix.trans" : "ldmatrix", 0xffffffffu, row, ROW_BYTES);
+    for (unsigned matrix = 0; matrix < 4; ++matrix) {
+        to[matrix] = 0;
+        for (unsigned half = 0; half < 2; ++half) {
+            const unsigned first = lane() / 4, second = lane() % 4 * 2 + half;
+            const unsigned from = transposed ? second : first, column = transposed ? first : second;
+            unsigned short value;
+            std::memcpy(&value, slots + SLOT_BYTES * (8 * matrix + from) + sizeof value * column, sizeof value);
+            to[matrix] |= static_cast<unsigned>(value) << 16 * half;
+        }
+    }
+}
+
 }  // namespace shim

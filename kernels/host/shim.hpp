@@ -71,6 +71,8 @@ inline unsigned lane() { return current.thread.x % 32; }
 
 // See common/mma.cuh for who holds what.
 void mma_16_8_16(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+// See common/mma.cuh; `row` is this lane's own.
+void load_matrices(unsigned (&to)[4], const void* row, bool transposed);
 // See common/fp4.cuh; the last two widen a number and a scale.
 void mma_nvfp4_16_8_64(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2], unsigned scales_a,
                        unsigned scales_b, float (*number)(unsigned), float (*scale)(unsigned));

@@ -13,6 +13,7 @@
 
 mod attention;
 mod attention_inputs;
+mod attention_rows;
 mod compile;
 mod cubins;
 mod device;
@@ -35,6 +36,7 @@ mod staging;
 
 pub use attention::{Attention, AttentionSplit, KvWrite};
 pub use attention_inputs::AttentionInputs;
+pub use attention_rows::{ATTENTION_ROWS_MIN, AttentionRows, RowsOfSequence, attention_tiles};
 pub use compile::{ARCHITECTURES, Architecture, CompileError, Compiler, Cubin};
 pub use cubins::{CubinModule, Cubins, CubinsError, sources_digest};
 pub use device::{Device, DeviceError, DeviceMemory, LaunchShape, Recording};

@@ -122,7 +122,7 @@ pub trait Backend: Send {
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError>;
     fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError>;
     /// One by one, where a backend has nothing better.
-    fn attention_inputs(&mut self, args: AttentionInputs<'_>) -> Result<(), BackendError> {
+    fn attention_inputs(&mut self, args: &AttentionInputs<'_>) -> Result<(), BackendError> {
         unfused::attention_inputs(self, args)
     }
     /// One by one, where a backend has nothing better.

@@ -7,9 +7,9 @@ use super::{
 
 pub(super) fn attention_inputs<B: Backend + ?Sized>(
     backend: &mut B,
-    args: AttentionInputs<'_>,
+    args: &AttentionInputs<'_>,
 ) -> Result<(), BackendError> {
-    let AttentionInputs { layer, queries, keys, values, biases, head_norms, rotations, slots } = args;
+    let AttentionInputs { layer, queries, keys, values, biases, head_norms, rotations, slots } = *args;
     for (x, bias) in [queries, keys, values].into_iter().zip(biases) {
         if let Some(bias) = bias {
             backend.add_bias(AddBias { x, bias })?;

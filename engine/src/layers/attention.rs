@@ -41,7 +41,7 @@ impl AttentionLayer {
         let Buffers { normed, query, key, value, attention, rotations, .. } = *buffers;
         let projections = [(self.query, query), (self.key, key), (self.value, value)];
         backend.linears(normed, &projections.map(|(projection, out)| (projection.weight, out)))?;
-        backend.attention_inputs(AttentionInputs {
+        backend.attention_inputs(&AttentionInputs {
             layer: self.index,
             queries: query,
             keys: key,

@@ -1,11 +1,13 @@
 //! One list of operation cases, for every backend: what to run on which shapes, with seeded values.
 
+#[path = "operation_cases/attention.rs"]
+mod attention;
+
 use half::{bf16, f16};
 use sparkherd_checkpoint::Dtype;
 use sparkherd_engine::backend::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, AttentionOptions, Backend,
-    BackendError, Embed, Gated, GatherRows, HeadNorms, HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear,
-    RmsNorm, Rope, SequenceRows, SiluMultiply, Weight, arena::Arena,
+    Activation, Add, AddBias, AddRmsNorm, Backend, BackendError, Embed, Gated, GatherRows, HeadRmsNorm,
+    HostMemory, KvShape, Linear, RmsNorm, Rope, SiluMultiply, Weight, arena::Arena,
 };
 use sparkherd_footprint::KvDtype;
 
@@ -22,6 +24,8 @@ pub(crate) struct Case {
     pub(crate) linear_rows: usize,
     /// Attention in a way that not every backend has.
     pub(crate) has_options: bool,
+    /// Most rows of a sequence in attention; 0 of everything else.
+    pub(crate) attention_rows: usize,
     /// Type, rows, columns.
     weights: Vec<(Dtype, usize, usize)>,
     /// Rows, columns.
@@ -143,10 +147,10 @@ pub(crate) fn all() -> Vec<Case> {
         }
     }
     for (rows, inputs, outputs) in [(1, 64, 50), (3, 100, 7), (8, 48, 61), (9, 64, 20)] {
-        cases.extend(DTYPES.map(|dtype| gated([dtype, dtype], rows, inputs, outputs)));
+        cases.extend(DTYPES.map(|dtype| gated(true, [dtype, dtype], rows, inputs, outputs)));
     }
-    cases.extend(BLOCK_DTYPES.map(|dtype| gated([dtype, dtype], 2, 512, 33)));
-    cases.push(gated([Dtype::F16, Dtype::Bf16], 2, 64, 9));
+    cases.extend(BLOCK_DTYPES.map(|dtype| gated(true, [dtype, dtype], 2, 512, 33)));
+    cases.push(gated(true, [Dtype::F16, Dtype::Bf16], 2, 64, 9));
     for (rows, width) in [(1, 1), (3, 100), (40, 640)] {
         cases.extend(DTYPES.map(|dtype| rms_norm(dtype, rows, width)));
         cases.push(add_rms_norm(rows, width));
@@ -163,33 +167,18 @@ pub(crate) fn all() -> Vec<Case> {
     for (heads, head_dim) in [(1, 2), (3, 20), (2, 128)] {
         cases.push(rope(heads, head_dim));
     }
-    for heads in [[1, 1, 2], [6, 2, 20], [8, 2, 128]] {
-        cases.push(attention_inputs(KvDtype::F32, heads, None, false));
-        cases.extend(DTYPES.map(|dtype| attention_inputs(KvDtype::F32, heads, Some(dtype), true)));
-    }
-    // Without a sum, whose order would now and then lead to another rounding.
-    cases.push(attention_inputs(KvDtype::Bf16, [6, 2, 20], Some(Dtype::Bf16), false));
-    // The sizes that models have.
-    for heads in [[8, 2, 128], [2, 1, 256], [1, 1, 96]] {
-        cases.push(attention(KvDtype::Bf16, heads, [21, 5]));
-    }
-    for tokens in [[50, 45], [86, 9]] {
-        let with = |options| attention_with(options, KvDtype::Bf16, [6, 2, 20], tokens);
-        cases.extend(attention_options().map(with));
-    }
-    cases.push(kv_of_ties());
-    cases.push(kv_of_every_fp8());
-    cases.push(attention_inputs(KvDtype::Fp8, [6, 2, 20], Some(Dtype::F16), false));
-    cases.push(attention(KvDtype::Fp8, [8, 2, 128], [21, 5]));
-    for dtype in [KvDtype::F32, KvDtype::Bf16, KvDtype::Fp8] {
-        for (query_heads, kv_heads, head_dim) in [(1, 1, 64), (4, 2, 6), (9, 3, 20), (40, 1, 16)] {
-            // Within one fold of the running softmax, and across two ends of one; of many rows, and of few.
-            for tokens in [[21, 19], [50, 95], [21, 9], [136, 9]] {
-                cases.push(attention(dtype, [query_heads, kv_heads, head_dim], tokens));
-            }
-        }
-    }
+    cases.extend(attention::all());
     cases
+}
+
+/// The same in one operation and in the several that it is made of.
+pub(crate) fn fused_and_one_by_one() -> Vec<[Case; 2]> {
+    let gated = [(Dtype::F32, 1, 50), (Dtype::Bf16, 8, 100), (Dtype::F16, 3, 64), (Dtype::Q4K, 2, 512)]
+        .map(|(dtype, rows, inputs)| [true, false].map(|way| gated(way, [dtype, dtype], rows, inputs, 33)));
+    let inputs = [(KvDtype::F32, Dtype::F16), (KvDtype::Bf16, Dtype::Bf16), (KvDtype::Fp8, Dtype::F32)].map(
+        |(kv, dtype)| [true, false].map(|way| attention::inputs(way, kv, [6, 2, 20], Some(dtype), true)),
+    );
+    gated.into_iter().chain(inputs).collect()
 }
 
 fn case(
@@ -204,6 +193,7 @@ fn case(
         bound: BOUND,
         linear_rows: 0,
         has_options: false,
+        attention_rows: 0,
         weights,
         activations,
         run: Box::new(run),
@@ -319,7 +309,7 @@ fn silu_multiply(rows: usize, width: usize) -> Case {
 }
 
 /// Rows of whole numbers, which rounding to 8 bits keeps, for weights in blocks.
-fn gated([gate, up]: [Dtype; 2], rows: usize, inputs: usize, outputs: usize) -> Case {
+fn gated(is_fused: bool, [gate, up]: [Dtype; 2], rows: usize, inputs: usize, outputs: usize) -> Case {
     let is_whole = gate.block_elements() > 1;
     let case = case(
         format!("gated {gate:?} {up:?} {rows} × {inputs} → {outputs}"),
@@ -330,7 +320,13 @@ fn gated([gate, up]: [Dtype; 2], rows: usize, inputs: usize, outputs: usize) -> 
                 write_integers(backend, at[0])?;
             }
             let (gate_weight, up_weight) = (weights[0], weights[1]);
-            backend.gated(Gated { x: at[0], gate_weight, up_weight, gate: at[1], up: at[2] })?;
+            let [x, gate, up] = [at[0], at[1], at[2]];
+            if is_fused {
+                backend.gated(Gated { x, gate_weight, up_weight, gate, up })?;
+            } else {
+                backend.linears(x, &[(gate_weight, gate), (up_weight, up)])?;
+                backend.silu_multiply(SiluMultiply { gate, up })?;
+            }
             Ok(vec![at[1]])
         },
     );
@@ -362,200 +358,4 @@ fn rope(heads: usize, head_dim: usize) -> Case {
             Ok(vec![at[0]])
         },
     )
-}
-
-/// What is stored is seen by two sequences, of 12 and 7 tokens, that attend to themselves.
-fn attention_inputs(
-    dtype: KvDtype,
-    [query_heads, kv_heads, head_dim]: [usize; 3],
-    bias: Option<Dtype>,
-    has_norms: bool,
-) -> Case {
-    const ROWS: usize = 19;
-    let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
-    let vector = bias.unwrap_or(Dtype::F32);
-    let mut case = case(
-        format!(
-            "attention_inputs {dtype:?} {query_heads}/{kv_heads} × {head_dim}, biases {bias:?}, norms {has_norms}"
-        ),
-        [width, kv_width, kv_width, head_dim, head_dim].map(|columns| (vector, 1, columns)).to_vec(),
-        vec![(ROWS, width), (ROWS, kv_width), (ROWS, kv_width), (ROWS, head_dim), (ROWS, width)],
-        move |backend, weights, at| {
-            let slots: Vec<u32> = (16..28).chain(0..7).collect();
-            backend.attention_inputs(AttentionInputs {
-                layer: 0,
-                queries: at[0],
-                keys: at[1],
-                values: at[2],
-                biases: [0, 1, 2].map(|index| bias.is_some().then_some(weights[index])),
-                head_norms: has_norms.then_some(HeadNorms {
-                    query: weights[3],
-                    key: weights[4],
-                    epsilon: 1e-6,
-                }),
-                rotations: at[3],
-                slots: &slots,
-            })?;
-            backend.attention(Attention {
-                layer: 0,
-                queries: at[0],
-                scale: 1.0 / (head_dim as f32).sqrt(),
-                options: AttentionOptions::default(),
-                sequences: &[
-                    SequenceRows { first_row: 0, rows: 12, position: 0, first_block: 0 },
-                    SequenceRows { first_row: 12, rows: 7, position: 0, first_block: 1 },
-                ],
-                block_tables: &[1, 0],
-                out: at[4],
-            })?;
-            Ok(vec![at[0], at[4]])
-        },
-    );
-    case.kv = KvShape { layers: 1, blocks: 2, kv_heads, head_dim, dtype };
-    case
-}
-
-/// Values half-way between two of BF16, which go to the even one: what attention to one token returns.
-fn kv_of_ties() -> Case {
-    let run = |backend: &mut dyn Backend, _: &[Weight], at: &[Activation]| {
-        let tie = |value: &f32| f32::from_bits(value.to_bits() & 0xffff_0000 | 0x8000);
-        let ties: Vec<f32> = backend.read(at[2])?.iter().map(tie).collect();
-        backend.write(at[2], &ties)?;
-        backend.kv_write(KvWrite { layer: 0, keys: at[1], values: at[2], slots: &[0] })?;
-        backend.attention(Attention {
-            layer: 0,
-            queries: at[0],
-            scale: 1.0,
-            options: AttentionOptions::default(),
-            sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
-            block_tables: &[0],
-            out: at[3],
-        })?;
-        Ok(vec![at[3]])
-    };
-    let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim: 64, dtype: KvDtype::Bf16 };
-    Case { kv, ..case("kv_write of ties".to_owned(), vec![], vec![(1, 64); 4], run) }
-}
-
-/// Half-way between each two numbers of e4m3, which go to the even one, and what is beyond the largest; as parts of themselves,
-/// which are all of one size.
-fn kv_of_every_fp8() -> Case {
-    let number = |code: u8| match (code >> 3, f32::from(code & 7) / 8.0) {
-        (0, part) => part * 2.0_f32.powi(-6),
-        (exponent, part) => (1.0 + part) * 2.0_f32.powi(i32::from(exponent) - 7),
-    };
-    let half_way = (0..0x7e_u8).map(move |code| f32::midpoint(number(code), number(code + 1)));
-    let sizes = half_way.chain([500.0, 1e30]);
-    let values: Vec<f32> =
-        sizes.zip([1.0, -1.0].into_iter().cycle()).map(|(size, sign)| size * sign).collect();
-    let head_dim = values.len();
-    let run = move |backend: &mut dyn Backend, _: &[Weight], at: &[Activation]| {
-        backend.write(at[2], &values)?;
-        backend.kv_write(KvWrite { layer: 0, keys: at[1], values: at[2], slots: &[0] })?;
-        backend.attention(Attention {
-            layer: 0,
-            queries: at[0],
-            scale: 1.0,
-            options: AttentionOptions::default(),
-            sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
-            block_tables: &[0],
-            out: at[3],
-        })?;
-        let parts: Vec<f32> =
-            backend.read(at[3])?.iter().zip(&values).map(|(got, value)| got / value).collect();
-        backend.write(at[3], &parts)?;
-        Ok(vec![at[3]])
-    };
-    let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim, dtype: KvDtype::Fp8 };
-    Case { kv, ..case("kv_write of every FP8".to_owned(), vec![], vec![(1, head_dim); 4], run) }
-}
-
-/// Two sequences, one that goes on after `earlier` stored tokens with `rows` more, one that begins with 3; in scattered
-/// blocks, in the second of two layers.
-fn attention(
-    dtype: KvDtype,
-    [query_heads, kv_heads, head_dim]: [usize; 3],
-    [earlier, rows]: [usize; 2],
-) -> Case {
-    attention_with(Options::default(), dtype, [query_heads, kv_heads, head_dim], [earlier, rows])
-}
-
-/// Each by itself, and all together: windows of a row alone, of less than a block, and of more than some rows have.
-fn attention_options() -> [Options; 7] {
-    let none = Options::default();
-    [
-        Options { window: Some(1), ..none },
-        Options { window: Some(7), ..none },
-        Options { window: Some(61), ..none },
-        Options { sinks: Some(Dtype::F32), ..none },
-        Options { sinks: Some(Dtype::Bf16), ..none },
-        Options { softcap: Some(0.75), ..none },
-        Options { window: Some(20), sinks: Some(Dtype::F16), softcap: Some(1.5) },
-    ]
-}
-
-/// [`AttentionOptions`] before there are any weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Options {
-    window: Option<usize>,
-    sinks: Option<Dtype>,
-    softcap: Option<f32>,
-}
-
-fn attention_with(
-    options: Options,
-    dtype: KvDtype,
-    [query_heads, kv_heads, head_dim]: [usize; 3],
-    [earlier, rows]: [usize; 2],
-) -> Case {
-    let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
-    let (tokens, all_rows) = (earlier + rows, rows + 3);
-    // One more for the second sequence, and three that nobody has: 7 and 14, which have no divisor in common with 5.
-    let blocks = tokens.div_ceil(16) + 4;
-    let block = move |index: usize| (5 * index + 6) % blocks;
-    let has_options = options != Options::default();
-    let told = if has_options { format!(", {options:?}") } else { String::new() };
-    let mut case = case(
-        format!(
-            "kv_write, attention {dtype:?} {query_heads}/{kv_heads} × {head_dim}, {earlier} + {rows} tokens{told}"
-        ),
-        options.sinks.map(|dtype| (dtype, 1, query_heads)).into_iter().collect(),
-        vec![
-            (all_rows, width),
-            (all_rows, kv_width),
-            (all_rows, kv_width),
-            (earlier, kv_width),
-            (earlier, kv_width),
-            (all_rows, width),
-        ],
-        move |backend, weights, at| {
-            let table: Vec<u32> = (0..=tokens.div_ceil(16)).map(|index| block(index) as u32).collect();
-            let slot = |position: usize| table[position / 16] * 16 + (position % 16) as u32;
-            let second = table.len() - 1;
-            let before: Vec<u32> = (0..earlier).map(slot).collect();
-            let now: Vec<u32> = (earlier..tokens).chain(16 * second..16 * second + 3).map(slot).collect();
-            backend.kv_write(KvWrite { layer: 1, keys: at[3], values: at[4], slots: &before })?;
-            backend.kv_write(KvWrite { layer: 1, keys: at[1], values: at[2], slots: &now })?;
-            backend.attention(Attention {
-                layer: 1,
-                queries: at[0],
-                scale: 3.0 / (head_dim as f32).sqrt(),
-                options: AttentionOptions {
-                    window: options.window,
-                    sinks: options.sinks.map(|_| weights[0]),
-                    softcap: options.softcap,
-                },
-                sequences: &[
-                    SequenceRows { first_row: 0, rows, position: earlier, first_block: 0 },
-                    SequenceRows { first_row: rows, rows: 3, position: 0, first_block: second },
-                ],
-                block_tables: &table,
-                out: at[5],
-            })?;
-            Ok(vec![at[5]])
-        },
-    );
-    case.kv = KvShape { layers: 2, blocks, kv_heads, head_dim, dtype };
-    case.has_options = has_options;
-    case
 }

@@ -8,14 +8,18 @@ use sparkherd_engine::backend::{
 };
 use sparkherd_footprint::KvDtype;
 
-use crate::operation_cases::{Case, all};
+use crate::operation_cases::{Case, all, fused_and_one_by_one};
 
 /// More than this machine may have, so that pieces really go to several threads.
 const THREADS: usize = 3;
 
-/// Those that this backend has: keys and values in 8 bits are a GPU's alone, and so are windows, sinks and capped scores.
+/// Keys and values in 8 bits are a GPU's alone, and so are windows, sinks and capped scores.
+fn is_of_the_cpu(case: &Case) -> bool {
+    case.kv.dtype != KvDtype::Fp8 && !case.has_options
+}
+
 fn cases() -> impl Iterator<Item = Case> {
-    all().into_iter().filter(|case| case.kv.dtype != KvDtype::Fp8 && !case.has_options)
+    all().into_iter().filter(is_of_the_cpu)
 }
 
 fn cpu(case: &Case, path: Path) -> Vec<f32> {
@@ -48,6 +52,14 @@ fn every_instruction_path_gives_the_same_bits() {
             let got: Vec<u32> = cpu(&case, path).into_iter().map(f32::to_bits).collect();
             assert_eq!(got, wanted, "{} on {}", case.name, path.name());
         }
+    }
+}
+
+#[test]
+fn what_is_one_operation_gives_the_same_bits_as_its_parts() {
+    for ways in fused_and_one_by_one().into_iter().filter(|ways| is_of_the_cpu(&ways[0])) {
+        let bits = |case: &Case| cpu(case, Path::best()).into_iter().map(f32::to_bits).collect::<Vec<u32>>();
+        assert_eq!(bits(&ways[0]), bits(&ways[1]), "{}", ways[0].name);
     }
 }
 

@@ -12,6 +12,17 @@ DEVICE u16 f32_to_bf16(float value) {
     return static_cast<u16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+// Two of them, the first in the lower half.
+DEVICE u32 bf16_pair(float low, float high) {
+#if defined(SPARKHERD_HOST_SHIM)
+    return f32_to_bf16(low) | static_cast<u32>(f32_to_bf16(high)) << 16;
+#else
+    u32 pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#endif
+}
+
 DEVICE float f16_to_f32(u16 bits) {
 #if defined(SPARKHERD_HOST_SHIM)
     return shim::f16_to_f32(bits);

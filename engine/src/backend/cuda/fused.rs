@@ -34,10 +34,10 @@ impl<D: Device> Cuda<D> {
         Ok(launch.launch(&mut self.device)?)
     }
 
-    pub(super) fn launch_attention_inputs(&mut self, args: AttentionInputs<'_>) -> Result<(), BackendError> {
+    pub(super) fn launch_attention_inputs(&mut self, args: &AttentionInputs<'_>) -> Result<(), BackendError> {
         args.check(&self.kv)?;
         let operation = "attention_inputs";
-        let AttentionInputs { layer, queries, keys, values, biases, head_norms, rotations, slots } = args;
+        let AttentionInputs { layer, queries, keys, values, biases, head_norms, rotations, slots } = *args;
         for other in [values, rotations] {
             self.memory.disjoint(operation, [queries, other])?;
         }

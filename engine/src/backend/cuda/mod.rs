@@ -415,7 +415,7 @@ impl<D: Device> Backend for Cuda<D> {
         Ok(kernels::SiluMultiply { gate, up, count }.launch(&mut self.device)?)
     }
 
-    fn attention_inputs(&mut self, args: AttentionInputs<'_>) -> Result<(), BackendError> {
+    fn attention_inputs(&mut self, args: &AttentionInputs<'_>) -> Result<(), BackendError> {
         self.launch_attention_inputs(args)
     }
 

@@ -19,6 +19,8 @@ pub(super) enum List {
     FirstBlocks,
     Rows,
     BlockTables,
+    /// What attention is told of sequences of many rows.
+    Sequences,
 }
 
 /// What a step is told in numbers: lists that lie one after the other on the device, sent in one copy when the step begins. What

@@ -94,3 +94,11 @@ pub(super) fn replay(device: &mut dyn Device, recording: Recording) -> Result<()
     // a step that `Step::fill` has checked, in lists of the same lengths at the same places.
     Ok(unsafe { device.replay(recording) }?)
 }
+
+pub(super) fn attention_rows(
+    device: &mut dyn Device,
+    launch: kernels::AttentionRows,
+) -> Result<(), BackendError> {
+    // SAFETY: as in `attention`; `check` found the sequences' rows one after the other, and the caller counted their tiles so.
+    Ok(unsafe { launch.launch(device) }?)
+}

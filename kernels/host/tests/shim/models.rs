@@ -61,8 +61,10 @@ pub(crate) fn config(
     let serving = Serving { context, concurrency, kv_tokens, kv_dtype, requantize };
     let footprint = plan(&facts, &serving, &platform).unwrap();
     let model_dir = directory.to_owned();
-    // Whatever device is asked for by hand, the platform says what is allocated.
-    LoadConfig { model_dir, serving, platform, footprint, backend: BackendChoice::Cpu }
+    // Whatever device is asked for by hand, the platform says what is allocated. What to compare with: the CPU has no keys and
+    // values in 8 bits.
+    let backend = if kv_dtype == KvDtype::Fp8 { BackendChoice::Oracle } else { BackendChoice::Cpu };
+    LoadConfig { model_dir, serving, platform, footprint, backend }
 }
 
 /// Steps of one token share their positions by sixteens, as no context here is long enough for a block of a GPU.
@@ -151,6 +153,11 @@ fn a_model_answers_behind_a_driver_too() {
     let mut cpu = load_model(&config(CPU), &mut |_| {}).unwrap();
     let mut gpu = load_on(&config(CUDA), crate::gpu());
     follow("tiny-qwen3-bf16", &cases, &config(CPU).serving, &mut cpu, &mut gpu);
+}
+
+#[test]
+fn with_keys_and_values_in_8_bits_it_answers_as_the_oracle() {
+    compare("tiny-qwen3-bf16", KvDtype::Fp8);
 }
 
 #[test]

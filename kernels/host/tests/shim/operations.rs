@@ -5,9 +5,9 @@ use sparkherd_engine::backend::{
     cuda::{AttentionLimits, Cuda, CudaLimits},
     oracle::Oracle,
 };
-use sparkherd_kernels::{Device, LINEAR_ROWS_MAX};
+use sparkherd_kernels::{ATTENTION_ROWS_MIN, Device, LINEAR_ROWS_MAX};
 
-use crate::operation_cases::{Case, all};
+use crate::operation_cases::{Case, all, fused_and_one_by_one};
 
 /// With attention whole, or shared among blocks of so many positions at least.
 fn cuda<D: Device>(device: D, memory: &HostMemory, kv: KvShape, run_min: Option<u32>) -> Cuda<D> {
@@ -39,6 +39,21 @@ const SPLITS: u32 = 5;
 /// 0.003, where the sums are about 1.
 const BOUND_MANY_ROWS: f32 = 6e-3;
 
+/// Attention of many rows rounds queries, keys, values and exponentials to BF16, by up to 1/512 each. Scores of 20 and more
+/// products with a standard deviation of 1 have errors with one of 0.002, which change the weights of a few values by five times
+/// that at worst; the average of values that differ by up to 2 changes by less than that, and by their own rounding.
+const BOUND_ATTENTION_ROWS: f32 = 1e-2;
+
+fn bound(case: &Case) -> f32 {
+    if case.linear_rows > LINEAR_ROWS_MAX as usize {
+        BOUND_MANY_ROWS
+    } else if case.attention_rows >= ATTENTION_ROWS_MIN as usize {
+        BOUND_ATTENTION_ROWS
+    } else {
+        BOUND
+    }
+}
+
 fn compare(case: &Case, run_min: Option<u32>) -> Result<(), String> {
     compare_on(case, run_min, crate::device())
 }
@@ -46,8 +61,7 @@ fn compare(case: &Case, run_min: Option<u32>) -> Result<(), String> {
 fn compare_on(case: &Case, run_min: Option<u32>, device: impl Device) -> Result<(), String> {
     let wanted = case.run(|memory, kv| Oracle::new(memory, kv).unwrap());
     let got = case.run(|memory, kv| cuda(device, &memory, kv, run_min));
-    let many_rows = case.linear_rows > LINEAR_ROWS_MAX as usize;
-    let bound = if many_rows { BOUND_MANY_ROWS } else { BOUND };
+    let bound = bound(case);
     let largest = wanted.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
     assert_eq!(got.len(), wanted.len());
     for (index, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
@@ -93,5 +107,19 @@ fn attention_that_blocks_share_is_within_the_bound_too() {
         let cases = cases().into_iter().filter(|case| case.kv.layers > 0);
         let wrong: Vec<String> = cases.filter_map(|case| compare(&case, Some(positions)).err()).collect();
         assert!(wrong.is_empty(), "{positions} positions: {wrong:#?}");
+    }
+}
+
+/// The same numbers are added in the same order, and rounded as often.
+#[test]
+fn what_is_one_launch_gives_the_same_bits_as_its_parts() {
+    for ways in fused_and_one_by_one() {
+        let [fused, parts] = ways.each_ref().map(|case| -> Vec<u32> {
+            case.run(|memory, kv| cuda(crate::device(), &memory, kv, None))
+                .into_iter()
+                .map(f32::to_bits)
+                .collect()
+        });
+        assert_eq!(fused, parts, "{}", ways[0].name);
     }
 }
