@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use crate::compile::{Architecture, COMPILE_OPTIONS, CompileError, Compiler};
+use crate::resources::Resources;
 use crate::sources::{HEADERS, SOURCES, Source};
 
 const FIRST_LINE: &str = "sparkherd kernels 1";
@@ -57,13 +58,19 @@ pub fn sources_digest() -> String {
 }
 
 impl Cubins {
-    pub fn compile(compiler: &Compiler, architecture: Architecture) -> Result<Self, CompileError> {
-        let modules = SOURCES.iter().map(|source| {
+    /// All sources, with what their kernels take.
+    pub fn compile(
+        compiler: &Compiler,
+        architecture: Architecture,
+    ) -> Result<(Self, Vec<Resources>), CompileError> {
+        let (mut modules, mut resources) = (Vec::new(), Vec::new());
+        for source in SOURCES {
             let cubin = compiler.compile(source, architecture)?;
-            let kernels = cubin.resources.into_iter().map(|resources| resources.kernel).collect();
-            Ok(CubinModule { source: source.name.to_owned(), kernels, bytes: cubin.bytes })
-        });
-        Ok(Self { architecture: architecture.name.to_owned(), modules: modules.collect::<Result<_, _>>()? })
+            let kernels = cubin.resources.iter().map(|resources| resources.kernel.clone()).collect();
+            modules.push(CubinModule { source: source.name.to_owned(), kernels, bytes: cubin.bytes });
+            resources.extend(cubin.resources);
+        }
+        Ok((Self { architecture: architecture.name.to_owned(), modules }, resources))
     }
 
     /// Those this program was built with for a chip.

@@ -79,7 +79,7 @@ impl KernelPlaces {
         {
             return Ok(Provided { cubins, from: Provenance::Cache });
         }
-        let cubins = Cubins::compile(&compiler, architecture)?;
+        let (cubins, _) = Cubins::compile(&compiler, architecture)?;
         let not_kept = kept.and_then(|path| keep(&path, &cubins).err()).map(|error| error.to_string());
         Ok(Provided { cubins, from: Provenance::Compiler { not_kept } })
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use sparkherd_kernels::{ARCHITECTURES, Architecture, Compiler, Resources, SOURCES};
+use sparkherd_kernels::{ARCHITECTURES, Architecture, Compiler, Cubins, Resources};
 
 use crate::checkout;
 
@@ -48,9 +48,22 @@ fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Writes machine code of all chips into a file.
+pub fn bundle(path: &Path) -> Result<()> {
+    prepare()?;
+    let compiled = compile(&folder()?.join(NVRTC_LIBRARY))?;
+    let chips: Vec<Cubins> = compiled.into_iter().map(|(_, cubins, _)| cubins).collect();
+    let bytes = Cubins::encode(&chips);
+    fs::write(path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    let mib = bytes.len() as f64 / f64::from(1 << 20);
+    println!("{}: kernels of {} chips, {mib:.1} MiB", path.display(), chips.len());
+    Ok(())
+}
+
 pub fn run(check: bool) -> Result<()> {
     prepare()?;
-    let table = compile(&folder()?.join(NVRTC_LIBRARY))?;
+    let compiled = compile(&folder()?.join(NVRTC_LIBRARY))?;
+    let table = compiled.into_iter().map(|(architecture, _, resources)| (architecture, resources)).collect();
     let broken = broken_rules(&table);
     ensure!(broken.is_empty(), "{}", broken.join("\n"));
     let text = render(&table);
@@ -73,19 +86,14 @@ fn folder() -> Result<PathBuf> {
     Ok(e2e::toolchain::target_directory()?.join("nvrtc").join(version))
 }
 
-fn compile(library: &Path) -> Result<Table> {
+fn compile(library: &Path) -> Result<Vec<(Architecture, Cubins, Vec<Resources>)>> {
     let compiler = Compiler::open(library.as_os_str())?;
-    ARCHITECTURES
-        .into_iter()
-        .map(|architecture| {
-            let mut kernels = Vec::new();
-            for source in SOURCES {
-                kernels.extend(compiler.compile(source, architecture)?.resources);
-            }
-            kernels.sort_unstable();
-            Ok((architecture, kernels))
-        })
-        .collect()
+    let chips = ARCHITECTURES.into_iter().map(|architecture| {
+        let (cubins, mut resources) = Cubins::compile(&compiler, architecture)?;
+        resources.sort_unstable();
+        Ok((architecture, cubins, resources))
+    });
+    chips.collect()
 }
 
 /// What no kernel may do, whatever the file says.

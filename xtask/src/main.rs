@@ -7,6 +7,7 @@ mod cargo;
 mod checkout;
 mod demo;
 mod generate;
+mod gpu;
 mod kernels;
 mod ladder;
 mod shim;
@@ -55,6 +56,8 @@ enum Command {
         #[arg(long)]
         only_serving: bool,
     },
+    /// Build one program that proves and measures the CUDA kernels on a GPU, and run it if there is one here
+    Gpu,
     /// Write the files that are made from the code
     Generate {
         /// Write nothing; fail if a file is not what it would be written as
@@ -63,6 +66,9 @@ enum Command {
     },
     /// Compile the CUDA kernels for every chip, and write down what they take there
     Kernels {
+        /// Write machine code of all chips into this file instead: a build with SPARKHERD_KERNELS=FILE has it in the program
+        #[arg(long, value_name = "FILE", conflicts_with = "check")]
+        bundle: Option<PathBuf>,
         /// Write nothing; fail if kernels take something else than is written down
         #[arg(long)]
         check: bool,
@@ -80,7 +86,9 @@ fn main() -> ExitCode {
         Command::Arm64 => arm64::test(),
         Command::BenchPeers { rounds, only_serving } => bench_peers::run(rounds, only_serving),
         Command::Generate { check } => generate::run(check),
-        Command::Kernels { check } => kernels::run(check),
+        Command::Gpu => gpu::run(),
+        Command::Kernels { bundle: Some(path), check: _ } => kernels::bundle(&path),
+        Command::Kernels { bundle: None, check } => kernels::run(check),
         Command::Shim => shim::run(),
         Command::Tidy => tidy::run(),
     };

@@ -77,8 +77,8 @@ impl GpuChoice {
 
 impl OpenGpu {
     /// A stream of its own, with memory of its own.
-    pub fn device(&self) -> Result<Gpu, GpuError> {
-        Ok(Gpu::new(Arc::clone(&self.kernels))?)
+    pub fn device(&self) -> Result<Gpu, DriverError> {
+        Gpu::new(Arc::clone(&self.kernels))
     }
 
     pub fn properties(&self) -> &GpuProperties {
@@ -104,7 +104,7 @@ pub(super) fn load(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadedModel, LoadError> {
     let gpu = choice.open()?;
-    let device = gpu.device()?;
+    let device = gpu.device().map_err(GpuError::from)?;
     let model = load_model_on_device(config, device, |limits| limits, progress)?;
     gpu.check_taken(model.footprint().device_bytes)?;
     Ok(model)

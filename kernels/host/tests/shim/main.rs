@@ -3,15 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![expect(clippy::cast_possible_truncation, reason = "the sizes of these cases are small")]
 
-#[expect(dead_code, reason = "bounds of the CPU's own rounding")]
-#[path = "../../../../engine/tests/forward/operation_cases.rs"]
-mod operation_cases;
 #[expect(dead_code, reason = "what other tests draw")]
 #[path = "../../../../engine/tests/forward/random.rs"]
 mod random;
 
 mod driver;
 mod faults;
+mod measure;
 mod models;
 mod nvfp4;
 mod operations;

@@ -1,0 +1,26 @@
+//! What needs a GPU to be proven, on any device: the host shim in tests, a GPU in `sparkherd-proof`.
+//!
+//! ```text
+//! operation cases ──► device ──► within the bound of the oracle?
+//! tiny checkpoints ─► device ──► the CPU's tokens, or a near-tie? recorded = one by one?
+//! shapes of models ─► device ──► microseconds, of the bandwidth or the peak measured in the same run
+//! ```
+#![expect(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a proof that cannot be carried out has failed"
+)]
+#![expect(clippy::cast_possible_truncation, reason = "the sizes of these cases are small")]
+
+pub mod bench;
+pub mod checkpoints;
+pub mod models;
+#[expect(dead_code, reason = "bounds of the CPU's own rounding")]
+#[path = "../../../engine/tests/forward/operation_cases.rs"]
+mod operation_cases;
+pub mod operations;
+#[expect(dead_code, reason = "what other tests draw")]
+#[path = "../../../engine/tests/forward/random.rs"]
+mod random;
+pub mod recordings;
+pub mod report;

@@ -1,0 +1,40 @@
+//! The program as it will be started on a GPU, on a driver that is the host shim.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+use sparkherd_kernels::Cubins;
+use sparkherd_kernels_host::{cubins, library};
+
+#[test]
+fn everything_is_measured_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kernels, json) = (directory.path().join("kernels"), directory.path().join("proof.json"));
+    fs::write(&kernels, Cubins::encode(&[cubins()])).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd-proof"));
+    program.arg("--cuda-driver").arg(library()).arg("--kernels").arg(&kernels);
+    program.args(["--part", "speeds", "--divisor", "64", "--launches", "2", "--json"]).arg(&json);
+    let output = program.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("host shim, compute capability 12.1, driver for CUDA 13000\n"), "{text}");
+    let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let speeds = report["speeds"].as_array().unwrap();
+    // Five formats, four matrices of which the head has few rows only; attention in two types; steps.
+    assert_eq!(speeds.len(), 5 * (3 * 4 + 2) + 2 * 3 + 4, "{text}");
+    for speed in speeds {
+        let rate = speed["rate"].as_object().unwrap().values().next().unwrap().as_f64().unwrap();
+        assert!(rate.is_finite() && rate > 0.0, "{speed}");
+    }
+}
+
+#[test]
+fn a_machine_without_a_gpu_is_told_so() {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd-proof"));
+    let output = program.args(["--cuda-driver", "/nowhere/libcuda.so.1"]).output().unwrap();
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.starts_with("there is no CUDA driver: "), "{error}");
+}
