@@ -13,14 +13,17 @@ mod attention;
 mod fused;
 mod numbers;
 mod operands;
+mod read;
+mod sample;
 
 use sparkherd_footprint::{ATTENTION_SPLITS_MAX, Buffer, KvDtype, Workspace};
 use sparkherd_kernels as kernels;
 use sparkherd_kernels::{Device, DeviceMemory, Recording};
 
 use super::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Backend, BackendError, Embed, Gated,
-    GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, StepNumbers, Weight,
+    Activation, Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, Backend, BackendError, Embed,
+    Gated, GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, StepNumbers,
+    Weight,
     arena::{Arena, ArenaError},
     unfused,
 };
@@ -28,6 +31,9 @@ use crate::model::StepLimits;
 use attention::{list_first_blocks, list_positions};
 use numbers::{List, Numbers};
 use operands::{Memory, count};
+use read::read_to;
+use sample::Sampling;
+pub use sample::SamplingLimits;
 
 /// What is allocated, and what a step has at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub struct CudaLimits {
     pub recorded_rows: usize,
     /// How few rows share the positions of each.
     pub attention: Option<AttentionLimits>,
+    /// How many tokens are chosen on the device.
+    pub sampling: Option<SamplingLimits>,
 }
 
 /// Steps of few rows, as when every sequence decodes: the positions of each row are shared among blocks. A row gets the same
@@ -70,6 +78,7 @@ pub struct Cuda<D> {
     kv: KvShape,
     numbers: Numbers,
     attention: Option<(AttentionLimits, DeviceMemory)>,
+    sampling: Option<Sampling>,
     /// Of steps with one token of each sequence: the first has one.
     recordings: Vec<Recording>,
     recorded_rows: usize,
@@ -88,7 +97,7 @@ impl CudaLimits {
     ) -> Result<Self, BackendError> {
         let bytes = |buffer: Buffer| size("buffer", buffer.bytes());
         let all = size("workspace", workspace.bytes().ok())?;
-        let beside = bytes(workspace.partial)? + bytes(workspace.numbers)?;
+        let beside = bytes(workspace.partial)? + bytes(workspace.numbers)? + bytes(workspace.sampling)?;
         // What a step's answer is read from, at most.
         let read = workspace.logits.elements.saturating_add(workspace.residual.elements);
         Ok(Self {
@@ -98,6 +107,7 @@ impl CudaLimits {
             transfer_elements: size("transfer", Some(read))?,
             recorded_rows: steps.sequences.min(RECORDED_ROWS_MAX),
             attention: AttentionLimits::of_steps(steps, workspace),
+            sampling: SamplingLimits::of_steps(steps, workspace),
         })
     }
 }
@@ -133,6 +143,7 @@ impl<D: Device> Cuda<D> {
             transfer_elements,
             recorded_rows,
             attention,
+            sampling,
         } = limits;
         let memory = Memory {
             weights: device.allocate(weights_bytes)?,
@@ -143,9 +154,11 @@ impl<D: Device> Cuda<D> {
             let partial = device.allocate(attention.partial_elements * size_of::<f32>())?;
             Ok::<_, BackendError>((attention, partial))
         });
+        let transfer_elements = transfer_elements.max(sampling.map_or(0, SamplingLimits::transfer_words));
         Ok(Self {
             numbers: Numbers::new(&mut device, numbers_bytes)?,
             attention: attention.transpose()?,
+            sampling: sampling.map(|limits| Sampling::new(&mut device, limits)).transpose()?,
             recordings: Vec::with_capacity(recorded_rows),
             recorded_rows,
             of_rows: Vec::new(),
@@ -249,22 +262,17 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn read_pair(&mut self, from: [Activation; 2]) -> Result<[&[f32]; 2], BackendError> {
-        let counts = from.map(|activation| activation.rows * activation.columns);
-        let (got, limit) = (counts[0] + counts[1], self.transfer.as_slice::<f32>().len());
-        if got > limit {
-            return Err(BackendError::OutOfRange { operation: "read", what: "values", got, limit });
-        }
-        let mut start = 0;
-        for (activation, count) in from.into_iter().zip(counts) {
+        let mut ends = [0; 2];
+        for (index, activation) in from.into_iter().enumerate() {
             let memory = self.memory.activation("read", activation)?;
-            let bytes = count * size_of::<f32>();
-            let to = &mut self.transfer.as_mut_slice::<u8>()[start..start + bytes];
-            self.device.read(memory, to)?;
-            start += bytes;
+            ends[index] = read_to(&mut self.device, memory, &mut self.transfer, ends[0])?;
         }
-        let values = &self.transfer.as_slice::<f32>()[..got];
-        let (first, second) = values.split_at(counts[0]);
+        let (first, second) = self.transfer.as_slice::<f32>()[..ends[1]].split_at(ends[0]);
         Ok([first, second])
+    }
+
+    fn answer(&mut self, args: Answer<'_>) -> Result<[&[f32]; 2], BackendError> {
+        self.choose_and_read(args)
     }
 
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {
