@@ -6,7 +6,6 @@
 #[expect(dead_code, reason = "bounds of the CPU's own rounding")]
 #[path = "../../../../engine/tests/forward/operation_cases.rs"]
 mod operation_cases;
-#[expect(dead_code, reason = "what other tests draw")]
 #[path = "../../../../engine/tests/forward/random.rs"]
 mod random;
 
@@ -16,6 +15,7 @@ mod models;
 mod nvfp4;
 mod operations;
 mod recordings;
+mod sampling;
 
 use std::env;
 use std::sync::Arc;

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde::Deserialize;
 use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_engine::backend::cuda::{AttentionLimits, CudaLimits};
+use sparkherd_engine::sample::{Chosen, RequestSampler, Sampler, TokenRequest, TokenRequests};
 use sparkherd_engine::weights::ModelDirectory;
 use sparkherd_engine::{
-    BackendChoice, Batch, BatchSequence, ForwardPass, LoadConfig, LoadedModel, Wants, load_model,
-    load_model_on_device,
+    BackendChoice, Batch, BatchSequence, Ends, ForwardPass, LoadConfig, LoadedModel, Sampling, Wants,
+    load_model, load_model_on_device,
 };
 use sparkherd_footprint::{KvDtype, Platform, Serving, plan, whole_blocks};
 use sparkherd_kernels::Device;
@@ -85,7 +86,7 @@ fn on_shim(config: &LoadConfig) -> (LoadedModel, Arc<AtomicUsize>) {
 }
 
 /// The `blocks` of the pool are taken from its end, so that nothing lies where it would by itself.
-fn logits(model: &mut LoadedModel, blocks: u32, tokens: &[u32], position: u32) -> Vec<f32> {
+fn batch(blocks: u32, tokens: &[u32], position: u32) -> Batch {
     let end = position as usize + tokens.len();
     let sequences = vec![BatchSequence {
         token_count: tokens.len() as u32,
@@ -93,7 +94,11 @@ fn logits(model: &mut LoadedModel, blocks: u32, tokens: &[u32], position: u32) -
         block_table: (0..end.div_ceil(16) as u32).map(|block| blocks - 1 - block).collect(),
         wants: Wants::LastLogits,
     }];
-    let output = model.forward(&Batch { tokens: tokens.to_vec(), sequences }).unwrap();
+    Batch { tokens: tokens.to_vec(), sequences }
+}
+
+fn logits(model: &mut LoadedModel, blocks: u32, tokens: &[u32], position: u32) -> Vec<f32> {
+    let output = model.forward(&batch(blocks, tokens, position)).unwrap();
     output.logits.iter().next().unwrap().to_vec()
 }
 
@@ -164,5 +169,69 @@ fn with_keys_and_values_in_8_bits_it_answers_as_the_oracle() {
 fn weights_in_blocks_answer_as_on_the_cpu() {
     for name in ["tiny-gguf-q8_0", "tiny-gguf-q4_0", "tiny-gguf-k"] {
         compare(name, KvDtype::Bf16);
+    }
+}
+
+struct One<'a>(&'a RequestSampler);
+
+impl TokenRequests for One<'_> {
+    fn of(&mut self, sequence: usize) -> Option<TokenRequest<'_>> {
+        (sequence == 0).then(|| self.0.next(None))
+    }
+}
+
+/// Each step is computed twice: for its logits, by which the host chooses, and for the token.
+fn choose(name: &str, sampling: &Sampling) {
+    let Golden { checkpoint, cases } = golden(name);
+    let config = config(&checkpoint, KvDtype::Bf16, CUDA, 1);
+    let (mut shim, allocations) = on_shim(&config);
+    let allocated = allocations.load(Ordering::Relaxed);
+    choose_on(&mut shim, &config.serving, name, &cases, sampling);
+    assert_eq!(allocations.load(Ordering::Relaxed), allocated, "{name} allocates while it chooses");
+}
+
+fn choose_on(shim: &mut LoadedModel, serving: &Serving, name: &str, cases: &[Case], sampling: &Sampling) {
+    let blocks = (serving.kv_tokens / 16) as u32;
+    for case in cases {
+        let (mut tokens, mut position) = (case.prompt_tokens.clone(), 0);
+        let mut sampler = RequestSampler::new(sampling, 7, &tokens, &Ends::default(), &[], Some(3));
+        for step in 0..STEPS {
+            if u64::from(position) + tokens.len() as u64 > u64::from(serving.context) {
+                break;
+            }
+            let batch = batch(blocks, &tokens, position);
+            let logits = shim.forward(&batch).unwrap().logits.values.to_vec();
+            let output = shim.step(&batch, &mut One(&sampler)).unwrap();
+            assert!(output.logits.values.is_empty(), "the row stays on the device");
+            let got = output.chosen[0].as_ref().unwrap().as_ref().unwrap();
+            let wanted = sampler.next(None).choose(&mut Sampler::default(), &logits).unwrap();
+            let named = format!("{name} {}, step {step}, {sampling:?}", case.name);
+            assert_eq!(got.token, wanted.token, "{named}");
+            let likeliest = |chosen: &Chosen| -> Vec<u32> {
+                chosen
+                    .logprob
+                    .iter()
+                    .flat_map(|logprob| logprob.top.iter().map(|(token, _)| *token))
+                    .collect()
+            };
+            assert_eq!(likeliest(got), likeliest(&wanted), "{named}");
+            position += tokens.len() as u32;
+            tokens = vec![got.token];
+            sampler.observe(got.token);
+        }
+    }
+}
+
+#[test]
+fn tokens_chosen_on_the_device_are_those_the_host_chooses() {
+    let penalised = Sampling { repetition_penalty: 1.4, frequency_penalty: 0.5, ..Sampling::default() };
+    let drawn = Sampling { temperature: 0.9, top_p: 0.9, top_k: 40, ..penalised.clone() };
+    for sampling in [Sampling::default(), penalised, drawn] {
+        choose("tiny-llama3-bf16", &sampling);
+        choose("tiny-gguf-q8_0", &sampling);
+        let Golden { checkpoint, cases } = golden("tiny-qwen3-bf16");
+        let config = config(&checkpoint, KvDtype::Bf16, CUDA, 1);
+        let mut gpu = load_on(&config, crate::gpu());
+        choose_on(&mut gpu, &config.serving, "tiny-qwen3-bf16 behind a driver", &cases, &sampling);
     }
 }
