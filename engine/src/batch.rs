@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use crate::sample::{Chosen, NoTokens, SampleError, TokenRequests};
+
 /// One step's work: some tokens of some sequences, prefill and decode alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -85,13 +87,18 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// A token that was chosen where the logits are, or why there is none; `None` leaves it to whoever gets the logits.
+pub type Choice = Option<Result<Chosen, SampleError>>;
+
 /// What the sequences of a batch wanted, in the batch's order.
 #[derive(Clone, Copy, Debug)]
 pub struct StepOutput<'a> {
-    /// `[rows wanted, vocabulary]`
+    /// `[rows wanted, vocabulary]`, without those of sequences whose token was chosen
     pub logits: Rows<'a>,
     /// `[rows wanted, hidden]`
     pub hidden: Rows<'a>,
+    /// `[sequences]`, or none at all
+    pub chosen: &'a [Choice],
 }
 
 impl<'a> StepOutput<'a> {
@@ -108,9 +115,12 @@ impl<'a> StepOutput<'a> {
                 ))
             };
             let (wants, count) = (sequence.wants, sequence.token_count);
+            let chosen = self.chosen.get(index..=index).unwrap_or_default();
+            let logit_rows = if let [Some(_)] = chosen { 0 } else { wants.logits(count).len() };
             Ok(Self {
-                logits: logits.take(wants.logits(count).len()).ok_or_else(|| missing("logits"))?,
+                logits: logits.take(logit_rows).ok_or_else(|| missing("logits"))?,
                 hidden: hidden.take(wants.hidden(count).len()).ok_or_else(|| missing("hidden states"))?,
+                chosen,
             })
         })
     }
@@ -132,8 +142,17 @@ pub enum ForwardError {
 
 /// A loaded model on a device. What it computes in is taken when it is made; a step allocates only short lists of parts.
 pub trait ForwardPass: Send {
-    /// Runs one step. Writes keys and values of every token into the blocks, and returns what was wanted.
-    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError>;
+    /// Runs one step. Writes keys and values of every token into the blocks, and returns what was wanted. A model that can
+    /// choose tokens itself asks for the requests of the sequences that want their last logits, and returns what it chose.
+    fn step(
+        &mut self,
+        batch: &Batch,
+        requests: &mut dyn TokenRequests,
+    ) -> Result<StepOutput<'_>, ForwardError>;
+    /// Runs one step and returns all logits that were wanted.
+    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
+        self.step(batch, &mut NoTokens)
+    }
     /// Most tokens one batch may hold.
     fn tokens_max(&self) -> usize;
     /// Most sequences one batch may hold.

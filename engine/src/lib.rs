@@ -31,7 +31,7 @@ pub mod weights;
 mod worker;
 
 pub use admission::QueueLimits;
-pub use batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutput, Wants};
+pub use batch::{Batch, BatchSequence, Choice, ForwardError, ForwardPass, Rows, StepOutput, Wants};
 pub use clock::Clock;
 pub use grammar::{Grammar, GrammarError, GrammarSource};
 pub use handle::{Engine, EngineHandle, ModelInfo, StartError};
@@ -46,7 +46,7 @@ pub use request::{
     Sampling, Start, SubmitError, TimeoutPhase, TokenLogprob, Usage,
 };
 pub use reservation::Reservation;
-pub use sample::Pooling;
+pub use sample::{Pooling, TokenRequest, TokenRequests};
 pub use stats::EngineStats;
 pub use text::{
     ChatDelta, ChatFormat, ChatParser, ChatPrompt, ParserOptions, ReasoningStart, SpecialTokenText,

@@ -33,6 +33,7 @@ use crate::{
     },
     batch::{Batch, ForwardError, ForwardPass, StepOutput},
     clock::Clock,
+    sample::TokenRequests,
     weights::{PlacementError, ReadError},
 };
 
@@ -150,8 +151,12 @@ impl LoadedModel {
 }
 
 impl ForwardPass for LoadedModel {
-    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
-        self.forward.forward(batch)
+    fn step(
+        &mut self,
+        batch: &Batch,
+        requests: &mut dyn TokenRequests,
+    ) -> Result<StepOutput<'_>, ForwardError> {
+        self.forward.step(batch, requests)
     }
 
     fn tokens_max(&self) -> usize {

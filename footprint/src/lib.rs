@@ -33,7 +33,7 @@ pub use platform::{
 };
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};
-pub use workspace::{ATTENTION_SPLITS_MAX, Buffer, Workspace, logit_rows_max, workspace};
+pub use workspace::{ATTENTION_SPLITS_MAX, Buffer, SAMPLE_CHANGES, Workspace, logit_rows_max, workspace};
 
 /// Tokens in one block of the paged KV pool.
 pub const BLOCK_TOKENS: u32 = 16;

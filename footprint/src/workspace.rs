@@ -15,6 +15,16 @@ const STEP_LISTS: u64 = 6;
 /// Each list of a step's numbers begins at 16 bytes: as many as there are lists, and one more, of 4 numbers less one.
 const STEP_LIST_PADDING: u64 = 8 * 3;
 
+/// Of a GPU's requests to choose tokens: 32-bit words of one without its lists, of its answer, and of each token in its lists, as
+/// kernels lay them out.
+const SAMPLE_REQUEST_WORDS: u32 = 20;
+const SAMPLE_RESULT_WORDS: u32 = 44;
+const SAMPLE_CHANGE_WORDS: u32 = 3;
+
+/// Tokens in the lists of a step's requests, for each sequence: the most biases and stop tokens that a request may have, and room
+/// to look at three thousand different tokens of its prompt and answer. A step whose requests have more leaves those to the host.
+pub const SAMPLE_CHANGES: u32 = 4096;
+
 /// One scratch buffer of the engine: allocated once at load, reused by every layer and every step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
@@ -25,7 +35,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A buffer of `f32`; `None` where the product of the dimensions leaves 64 bits.
+    /// A buffer of `f32`, or of words as large; `None` where the product of the dimensions leaves 64 bits.
     fn f32(dimensions: &[u64]) -> Option<Self> {
         let elements = dimensions.iter().try_fold(1_u64, |product, size| product.checked_mul(*size))?;
         Some(Self { elements, element_bytes: 4 })
@@ -79,17 +89,21 @@ pub struct Workspace {
     /// `[`[`STEP_LISTS`]` lists of tokens + logit_rows + concurrency × blocks of a context]` of 32 bits: on a GPU, what a step is told
     /// in numbers; else empty.
     pub numbers: Buffer,
+    /// `[concurrency]` requests to choose tokens, their lists, their masks of a bit for each token, and their answers, in words: on
+    /// a GPU, where the tokens are chosen there; else empty.
+    pub sampling: Buffer,
 }
 
 impl Workspace {
-    /// Host bytes that what goes to a GPU and comes from it passes through: a step's numbers, and its answer.
+    /// Host bytes that what goes to a GPU and comes from it passes through: a step's numbers, and its answer or how that is to be
+    /// chosen.
     pub fn transfer_bytes(&self) -> Option<u64> {
         let answer = self.logits.bytes()?.checked_add(self.residual.bytes()?)?;
-        answer.checked_add(self.numbers.bytes()?)
+        answer.max(self.sampling.bytes()?).checked_add(self.numbers.bytes()?)
     }
 
     /// All buffers with their names, in the order they lie in the arena.
-    pub fn buffers(&self) -> [(&'static str, Buffer); 14] {
+    pub fn buffers(&self) -> [(&'static str, Buffer); 15] {
         [
             ("residual", self.residual),
             ("normed", self.normed),
@@ -105,6 +119,7 @@ impl Workspace {
             ("packed", self.packed),
             ("partial", self.partial),
             ("numbers", self.numbers),
+            ("sampling", self.sampling),
         ]
     }
 
@@ -141,7 +156,8 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
     let head = u64::from(facts.head_dim);
     let query_heads = u64::from(facts.attention_heads);
     let kv_heads = u64::from(facts.kv_heads);
-    let (packed_rows, split_rows) = match platform.backend {
+    // Of a GPU: rows whose positions several blocks share, and whose tokens are chosen there.
+    let (packed_rows, device_rows) = match platform.backend {
         Backend::Cpu => (tokens.max(logit_rows).checked_add(PACKED_PADDING_ROWS)?, 0),
         Backend::Cuda => (0, u64::from(serving.concurrency)),
     };
@@ -169,11 +185,18 @@ fn sized(facts: &Facts, serving: &Serving, platform: &Platform) -> Option<Worksp
         logits: Buffer::f32(&[logit_rows, u64::from(facts.vocab_size)])?,
         packed: Buffer::f32(&[packed_rows, widest_input])?,
         partial: Buffer::f32(&[
-            split_rows,
+            device_rows,
             query_heads,
             u64::from(ATTENTION_SPLITS_MAX),
             head.checked_add(2)?,
         ])?,
         numbers: Buffer::f32(&[numbers])?,
+        sampling: Buffer::f32(&[device_rows, sample_words(facts.vocab_size)])?,
     })
+}
+
+/// Words of one sequence in [`Workspace::sampling`].
+fn sample_words(vocab_size: u32) -> u64 {
+    let lists = SAMPLE_CHANGE_WORDS * SAMPLE_CHANGES;
+    u64::from(SAMPLE_REQUEST_WORDS + SAMPLE_RESULT_WORDS + lists) + u64::from(vocab_size.div_ceil(u32::BITS))
 }

@@ -251,6 +251,13 @@ const unsigned char* exchange(const char* what, unsigned mask, const void* value
     return slots;
 }
 
+// Fibres do not interrupt each other.
+unsigned add(unsigned* place, unsigned value) {
+    const unsigned before = *place;
+    *place = before + value;
+    return before;
+}
+
 unsigned char* dynamic_shared() { return dynamic.data(); }
 
 size_t place_in_shared(const void* address) {

@@ -48,6 +48,9 @@ struct Moment {
 };
 Moment now();
 
+// Adds, and returns what was there. The detector of races does not see it: such additions are in no order.
+unsigned add(unsigned* place, unsigned value);
+
 // Ends the launch with an error.
 [[noreturn]] void fail(const char* what);
 
@@ -120,6 +123,12 @@ inline unsigned __float_as_uint(float value) {
     unsigned bits;
     std::memcpy(&bits, &value, sizeof bits);
     return bits;
+}
+
+inline unsigned atomicAdd(unsigned* place, unsigned value) { return shim::add(place, value); }
+
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+    return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
 
 struct alignas(16) float4 {

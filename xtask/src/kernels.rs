@@ -23,7 +23,7 @@ const NVRTC_LIBRARY: &str = "nvidia/cu13/lib/libnvrtc.so.13";
 const RESOURCES: &str = "kernels/resources.txt";
 
 /// Kernels in whose inner loop a spilled register would be read from memory.
-const HOT: [&str; 2] = ["linear_", "attention_"];
+const HOT: [&str; 4] = ["linear_", "attention_", "sample", "logprobs"];
 /// Shared memory that a block may have on consumer Blackwell, GB10 included; the others have more.
 const SHARED_BYTES_MAX: u32 = 99 << 10;
 

@@ -31,9 +31,17 @@ const TOLD_BY_SANITIZERS: [(&str, &str); 4] = [
     ("fault_shift", "runtime error: shift exponent"),
 ];
 /// They run six times slower than without: no model, and attention in one way.
-const SANITIZED: [&str; 3] = ["operations::every_operation", "nvfp4::", "faults::"];
+const SANITIZED: [&str; 5] =
+    ["operations::every_operation", "nvfp4::", "sampling::every_choice", "sampling::what_cannot", "faults::"];
 /// The models have weights in blocks: most arithmetic on addresses.
-const TESTS: [&str; 4] = ["operations::", "nvfp4::", "faults::", "models::weights_in_blocks"];
+const TESTS: [&str; 6] = [
+    "operations::",
+    "nvfp4::",
+    "sampling::every_choice",
+    "sampling::what_cannot",
+    "faults::",
+    "models::weights_in_blocks",
+];
 
 /// The test binary, and what every run of it needs.
 #[derive(Debug)]

@@ -23,9 +23,9 @@ mod unfused;
 use sparkherd_checkpoint::RowError;
 use thiserror::Error;
 
-pub use operands::{Activation, KvShape, SequenceRows, StepNumbers, Weight};
+pub use operands::{Activation, KvShape, SequenceRows, StepNumbers, TokenRow, Weight};
 pub use operations::{
-    Add, AddBias, AddRmsNorm, Attention, AttentionInputs, AttentionOptions, Embed, Gated, GatherRows,
+    Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, AttentionOptions, Embed, Gated, GatherRows,
     HeadNorms, HeadRmsNorm, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
 };
 
@@ -105,6 +105,11 @@ pub trait Backend: Send {
     }
     /// Two activations' values on the host, waited for once.
     fn read_pair(&mut self, from: [Activation; 2]) -> Result<[&[f32]; 2], BackendError>;
+    /// The logits and the hidden states of a step on the host. A backend that chooses tokens itself does so where there is a
+    /// request that it covers, and leaves out those rows of logits.
+    fn answer(&mut self, args: Answer<'_>) -> Result<[&[f32]; 2], BackendError> {
+        self.read_pair([args.logits, args.hidden])
+    }
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError>;
     fn gather_rows(&mut self, args: GatherRows<'_>) -> Result<(), BackendError>;
     fn rms_norm(&mut self, args: RmsNorm) -> Result<(), BackendError>;

@@ -82,3 +82,12 @@ pub struct StepNumbers<'a> {
     /// Rows whose logits are wanted.
     pub logit_rows: &'a [u32],
 }
+
+/// A sequence of a batch of which a token may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Among those of the batch.
+    pub sequence: usize,
+    /// Of the step's logits.
+    pub row: usize,
+}

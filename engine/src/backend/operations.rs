@@ -1,6 +1,9 @@
 //! Arguments of the operations: named, with shapes. `T` is the tokens of a step, all matrices are row-major.
 
-use super::operands::{Activation, SequenceRows, Weight};
+use std::fmt;
+
+use super::operands::{Activation, SequenceRows, TokenRow, Weight};
+use crate::{batch::Choice, sample::TokenRequests};
 
 /// `out[t] = table[tokens[t]]`, widened to f32. `table [vocabulary, width]`, `out [T, width]`.
 #[derive(Clone, Copy, Debug)]
@@ -171,4 +174,25 @@ pub struct Gated {
     pub gate: Activation,
     /// As `gate`: what it holds afterwards is anything.
     pub up: Activation,
+}
+
+/// What a step is asked for.
+pub struct Answer<'a> {
+    /// `[rows wanted, vocabulary]`
+    pub logits: Activation,
+    /// `[rows wanted, hidden]`
+    pub hidden: Activation,
+    /// In the order of the logits, where a token may be chosen.
+    pub rows: &'a [TokenRow],
+    pub requests: &'a mut dyn TokenRequests,
+    /// Of each sequence; nothing is chosen yet.
+    pub chosen: &'a mut [Choice],
+}
+
+impl fmt::Debug for Answer<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Answer");
+        debug.field("logits", &self.logits).field("hidden", &self.hidden).field("rows", &self.rows);
+        debug.finish_non_exhaustive()
+    }
 }

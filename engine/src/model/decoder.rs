@@ -7,11 +7,12 @@ use sparkherd_checkpoint::{ModelConfig, OutputHead};
 use super::{Buffers, Step, StepLimits};
 use crate::{
     backend::{
-        Add, AddRmsNorm, Backend, BackendError, Embed, GatherRows, HeadNorms, Linear, RmsNorm, StepNumbers,
-        Weight,
+        Add, AddRmsNorm, Answer, Backend, BackendError, Embed, GatherRows, HeadNorms, Linear, RmsNorm,
+        StepNumbers, Weight,
     },
-    batch::{Batch, BatchSequence, ForwardError, ForwardPass, Rows, StepOutput, Wants},
+    batch::{Batch, BatchSequence, Choice, ForwardError, ForwardPass, Rows, StepOutput, Wants},
     layers::{AttentionLayer, GatedFeedForward, Projection, RotaryEmbedding},
+    sample::TokenRequests,
     weights::{PlacementError, UnclaimedWeights},
 };
 
@@ -49,6 +50,8 @@ pub struct Decoder<B> {
     buffers: Buffers,
     limits: StepLimits,
     step: Step,
+    /// Of each sequence of the step.
+    chosen: Vec<Choice>,
 }
 
 impl<B: Backend> Decoder<B> {
@@ -81,6 +84,7 @@ impl<B: Backend> Decoder<B> {
             buffers,
             limits,
             step: Step::new(limits),
+            chosen: Vec::with_capacity(limits.sequences),
         })
     }
 
@@ -227,7 +231,11 @@ impl Layer {
 }
 
 impl<B: Backend> ForwardPass for Decoder<B> {
-    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
+    fn step(
+        &mut self,
+        batch: &Batch,
+        requests: &mut dyn TokenRequests,
+    ) -> Result<StepOutput<'_>, ForwardError> {
         let device = |error: BackendError| ForwardError::Device(error.to_string());
         self.step.fill(batch)?;
         let vocab_size = self.pass.embedding.rows;
@@ -244,10 +252,15 @@ impl<B: Backend> ForwardPass for Decoder<B> {
             self.run(&batch.tokens, &buffers).map_err(device)?;
         }
         let hidden = buffers.residual.first(self.step.hidden_rows().len());
-        let [logits, hidden_states] = self.backend.read_pair([buffers.logits, hidden]).map_err(device)?;
+        self.chosen.clear();
+        self.chosen.resize(batch.sequences.len(), None);
+        let (rows, chosen) = (self.step.token_rows(), self.chosen.as_mut_slice());
+        let answer = Answer { logits: buffers.logits, hidden, rows, requests, chosen };
+        let [logits, hidden_states] = self.backend.answer(answer).map_err(device)?;
         Ok(StepOutput {
             logits: Rows { values: logits, width: vocab_size },
             hidden: Rows { values: hidden_states, width: hidden.columns },
+            chosen: &self.chosen,
         })
     }
 

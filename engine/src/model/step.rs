@@ -2,8 +2,8 @@ use sparkherd_footprint::BLOCK_TOKENS;
 
 use super::StepLimits;
 use crate::{
-    backend::SequenceRows,
-    batch::{Batch, BatchSequence, ForwardError},
+    backend::{SequenceRows, TokenRow},
+    batch::{Batch, BatchSequence, ForwardError, Wants},
 };
 
 /// A checked batch as rows: which position and which slot of the pool each has. Its room is taken once, at load.
@@ -15,6 +15,7 @@ pub struct Step {
     sequences: Vec<SequenceRows>,
     block_tables: Vec<u32>,
     logit_rows: Vec<u32>,
+    token_rows: Vec<TokenRow>,
     hidden_rows: Vec<u32>,
 }
 
@@ -28,6 +29,7 @@ impl Step {
             sequences: Vec::with_capacity(limits.sequences),
             block_tables: Vec::with_capacity(limits.sequences * blocks_per_sequence),
             logit_rows: Vec::with_capacity(limits.logit_rows),
+            token_rows: Vec::with_capacity(limits.sequences),
             hidden_rows: Vec::with_capacity(limits.tokens),
         }
     }
@@ -48,6 +50,7 @@ impl Step {
         self.sequences.clear();
         self.block_tables.clear();
         self.logit_rows.clear();
+        self.token_rows.clear();
         self.hidden_rows.clear();
         let counted: u64 = batch.sequences.iter().map(|sequence| u64::from(sequence.token_count)).sum();
         if counted != tokens as u64 {
@@ -81,6 +84,9 @@ impl Step {
         })?;
         if let Some(block) = blocks.iter().find(|block| **block as usize >= self.limits.blocks) {
             return Err(inconsistent(format!("block {block} is beyond the pool of {}", self.limits.blocks)));
+        }
+        if sequence.wants == Wants::LastLogits {
+            self.token_rows.push(TokenRow { sequence: self.sequences.len(), row: self.logit_rows.len() });
         }
         self.sequences.push(SequenceRows { first_row, rows, position, first_block: self.block_tables.len() });
         self.block_tables.extend_from_slice(blocks);
@@ -123,6 +129,11 @@ impl Step {
     /// Rows whose logits are wanted.
     pub fn logit_rows(&self) -> &[u32] {
         &self.logit_rows
+    }
+
+    /// Sequences of which a token may be chosen, each with its row of logits.
+    pub fn token_rows(&self) -> &[TokenRow] {
+        &self.token_rows
     }
 
     /// Rows whose hidden states are wanted.

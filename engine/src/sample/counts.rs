@@ -26,7 +26,7 @@ impl TokenCounts {
     }
 
     /// Tokens in order, with their counts in the answer.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.entries.iter().copied()
+    pub fn entries(&self) -> &[(u32, u32)] {
+        &self.entries
     }
 }

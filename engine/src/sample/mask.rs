@@ -1,6 +1,6 @@
 /// The tokens a grammar allows next. What lies past its end is not allowed: rows of logits may be longer than the
 /// vocabulary.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenMask {
     /// One bit per token, lowest bit first.
     words: Vec<u32>,
@@ -9,6 +9,11 @@ pub struct TokenMask {
 impl TokenMask {
     pub fn new(words: Vec<u32>) -> Self {
         Self { words }
+    }
+
+    /// One bit per token, lowest first.
+    pub fn words(&self) -> &[u32] {
+        &self.words
     }
 
     pub fn allows(&self, token: u32) -> bool {

@@ -8,6 +8,8 @@
 //! The choice is a function of the logits, the settings, the request's own tokens, its seed and the token's position, and
 //! of nothing else: what else is in the batch, or whether the sequence was preempted on the way, cannot change it (I20).
 //!
+//! A device that has the logits may choose by itself (`kernels/cu/sample.cu`); what is here says what it has to choose.
+//!
 //! The order is vLLM's. Log-probabilities are those of the model itself, as OpenAI and vLLM tell them: nothing a request
 //! sets changes them.
 
@@ -30,5 +32,5 @@ pub use penalties::Penalties;
 pub use pooling::{Pool, Pooling};
 pub use prompt::PromptLogprobs;
 pub use random::uniform;
-pub use request::{Chosen, RequestSampler};
+pub use request::{Chosen, NoTokens, RequestSampler, TokenRequest, TokenRequests};
 pub use sampler::{Adjustments, Draw, SampleError, Sampler};

@@ -47,6 +47,16 @@ impl Penalties {
         }
     }
 
+    /// Tokens in order, with what is added to the logit of each.
+    pub fn bias(&self) -> &[(u32, f32)] {
+        &self.bias
+    }
+
+    /// Tokens in order that some penalty looks at, with their counts in the answer.
+    pub fn counts(&self) -> &[(u32, u32)] {
+        self.counts.entries()
+    }
+
     /// Changes the logits of the candidates, which are all tokens in order.
     pub(super) fn apply(&self, candidates: &mut [Candidate]) {
         for (token, bias) in &self.bias {
@@ -54,7 +64,7 @@ impl Penalties {
                 *logit += bias;
             }
         }
-        for (token, count) in self.counts.iter() {
+        for &(token, count) in self.counts.entries() {
             let Some((_, logit)) = candidates.get_mut(token as usize) else { continue };
             if *logit > 0.0 {
                 *logit /= self.repetition;

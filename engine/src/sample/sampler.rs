@@ -136,7 +136,8 @@ impl Sampler {
 }
 
 impl Adjustments<'_> {
-    fn is_some(&self) -> bool {
+    /// Whether there is anything to change.
+    pub(crate) const fn is_some(&self) -> bool {
         let Self { penalties, banned, mask } = self;
         penalties.is_some() || !banned.is_empty() || mask.is_some()
     }

@@ -1,9 +1,10 @@
 use super::live::{Advance, Share};
 use crate::{
+    batch::StepOutput,
     grammar::{Constraint, ConstraintError, MaskThreads, NextTokens},
     output::Output,
     request::{Ends, FinishReason, GenerationError, SampledToken, Usage, ValidRequest},
-    sample::{Chosen, PromptLogprobs, RequestSampler, SampleError, Sampler},
+    sample::{Chosen, PromptLogprobs, RequestSampler, SampleError, Sampler, TokenMask, TokenRequest},
     schedule::Purpose,
     text::Text,
 };
@@ -13,6 +14,8 @@ pub(super) struct LiveGeneration {
     pub(super) output: Output,
     sampler: RequestSampler,
     constraint: Option<Constraint>,
+    /// What may follow in this step, once it was waited for; `None` within is anything.
+    following: Option<Result<Option<NextTokens>, ConstraintError>>,
     /// Until they are sent.
     prompt_logprobs: Option<PromptLogprobs>,
     ends: Ends,
@@ -37,7 +40,8 @@ impl LiveGeneration {
         let constraint = grammar.as_ref().map(Constraint::new);
         let prompt_logprobs = logprobs.prompt.map(|top| PromptLogprobs::new(&prompt, top));
         let purpose = if prompt_logprobs.is_some() { Purpose::ScoreAndGenerate } else { Purpose::Generate };
-        (Self { output, sampler, constraint, prompt_logprobs, ends, max_tokens }, prompt, purpose)
+        let following = None;
+        (Self { output, sampler, constraint, following, prompt_logprobs, ends, max_tokens }, prompt, purpose)
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
@@ -48,6 +52,18 @@ impl LiveGeneration {
     pub(super) fn begin(&mut self, masks: &MaskThreads) {
         if let Some(constraint) = &mut self.constraint {
             constraint.begin(masks);
+        }
+    }
+
+    /// What the next token is chosen by, where one is. Waits for the mask.
+    pub(super) fn request(&mut self) -> Option<TokenRequest<'_>> {
+        let constraint = &mut self.constraint;
+        let following = self.following.get_or_insert_with(|| wait_for_mask(constraint));
+        match following {
+            Ok(None) => Some(self.sampler.next(None)),
+            Ok(Some(NextTokens::Of(mask))) => Some(self.sampler.next(Some(mask))),
+            // Told when its share is taken in.
+            Ok(Some(NextTokens::Nothing)) | Err(_) => None,
         }
     }
 
@@ -62,21 +78,39 @@ impl LiveGeneration {
         if let Some(logprobs) = &mut self.prompt_logprobs {
             logprobs.push(share.position, share.output.logits).map_err(faulty)?;
         }
-        let Some(logits) = share.output.logits.iter().last().filter(|_| share.complete) else {
+        let StepOutput { logits, chosen, .. } = share.output;
+        if !share.complete || (logits.iter().len() == 0 && !matches!(chosen, [Some(_)])) {
             return Ok(Advance::Computed);
-        };
+        }
         self.output.prompt_computed();
         if let Some(logprobs) = self.prompt_logprobs.take() {
             self.output.prompt(logprobs.into_entries());
         }
-        let mask = match self.constraint.as_mut().map(Constraint::next).transpose().map_err(lost)? {
+        let following = self.following.take().unwrap_or_else(|| wait_for_mask(&mut self.constraint));
+        let mask = match following.map_err(lost)? {
             None => None,
             Some(NextTokens::Of(mask)) => Some(mask),
             Some(NextTokens::Nothing) => return Ok(Advance::End(FinishReason::Stop)),
         };
-        let chosen = self.sampler.choose(sampler, logits, mask.as_ref()).map_err(faulty)?;
+        let chosen = self.choose(sampler, share.output, mask.as_ref()).map_err(faulty)?;
         usage.completion_tokens += 1;
         self.go_on(chosen, text, *usage)
+    }
+
+    /// The token that the device has chosen, or else one by the logits.
+    fn choose(
+        &mut self,
+        sampler: &mut Sampler,
+        output: StepOutput<'_>,
+        mask: Option<&TokenMask>,
+    ) -> Result<Chosen, SampleError> {
+        if let [Some(chosen)] = output.chosen {
+            let chosen = chosen.clone()?;
+            self.sampler.observe(chosen.token);
+            return Ok(chosen);
+        }
+        let logits = output.logits.iter().last().unwrap_or_default();
+        self.sampler.choose(sampler, logits, mask)
     }
 
     /// Goes on by a token, or ends with it.
@@ -111,6 +145,10 @@ impl LiveGeneration {
         }
         (may_end && is_eos && !self.ends.ignore_eos).then_some(FinishReason::Stop)
     }
+}
+
+fn wait_for_mask(constraint: &mut Option<Constraint>) -> Result<Option<NextTokens>, ConstraintError> {
+    constraint.as_mut().map(Constraint::next).transpose()
 }
 
 fn faulty(error: SampleError) -> GenerationError {

@@ -7,7 +7,7 @@ use crate::{
     limits::Timeouts,
     request::{FinishReason, GenerationError, Start, TimeoutPhase, Usage},
     reservation::Work,
-    sample::Sampler,
+    sample::{Sampler, TokenRequest},
     schedule::Purpose,
     text::Text,
 };
@@ -106,6 +106,14 @@ impl LiveRequest {
     pub(super) fn begin(&mut self, masks: &MaskThreads) {
         if let Kind::Generation(generation) = &mut self.kind {
             generation.begin(masks);
+        }
+    }
+
+    /// What its next token is chosen by.
+    pub(super) fn request(&mut self) -> Option<TokenRequest<'_>> {
+        match &mut self.kind {
+            Kind::Generation(generation) => generation.request(),
+            Kind::Embedding(_) => None,
         }
     }
 

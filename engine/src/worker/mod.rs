@@ -19,8 +19,8 @@ use crate::{
     kv::BlockPool,
     request::{FinishReason, GenerationError},
     reservation::{Message, Submission},
-    sample::Sampler,
-    schedule::{Arrival, ScheduleLimits, SequenceId, State, Step},
+    sample::{Sampler, TokenRequest, TokenRequests},
+    schedule::{Arrival, Part, ScheduleLimits, SequenceId, State, Step},
     shared::{Shared, milliseconds},
 };
 use live::{Advance, LiveRequest, Share};
@@ -39,6 +39,19 @@ pub(crate) struct Worker {
 
 /// How a request ended.
 type End = Result<FinishReason, GenerationError>;
+
+/// What the tokens of a step are chosen by.
+struct StepRequests<'a> {
+    parts: &'a [Part],
+    requests: &'a mut BTreeMap<SequenceId, LiveRequest>,
+}
+
+impl TokenRequests for StepRequests<'_> {
+    fn of(&mut self, sequence: usize) -> Option<TokenRequest<'_>> {
+        let part = self.parts.get(sequence).filter(|part| part.complete)?;
+        self.requests.get_mut(&part.id)?.request()
+    }
+}
 
 /// Says that the worker has ended when it does, be it by unwinding.
 struct Ending<'a>(&'a Shared);
@@ -138,7 +151,8 @@ impl Worker {
                 request.begin(&self.masks);
             }
         }
-        let output = self.forward.forward(&step.batch)?;
+        let mut requests = StepRequests { parts: &step.parts, requests: &mut self.requests };
+        let output = self.forward.step(&step.batch, &mut requests)?;
         let mut ended = Vec::new();
         let mut sampled = 0;
         let sequences = step.parts.iter().zip(&step.batch.sequences);

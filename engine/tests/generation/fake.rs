@@ -3,14 +3,16 @@
 
 use std::sync::{
     Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
     mpsc::{Receiver, Sender, channel},
 };
 
 use crate::submit;
 use serde_json::{Map, Value, json};
 use sparkherd_engine::{
-    Batch, Clock, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Generation,
-    GenerationRequest, QueueLimits, Rows, StepOutput, SubmitError, Text, text::TextFiles,
+    Batch, Choice, Clock, Engine, EngineHandle, EngineLimits, ForwardError, ForwardPass, Generation,
+    GenerationRequest, QueueLimits, Rows, StepOutput, SubmitError, Text, TokenRequests, Wants,
+    sample::Sampler, text::TextFiles,
 };
 
 pub const BLOCK: usize = sparkherd_footprint::BLOCK_TOKENS as usize;
@@ -41,6 +43,9 @@ pub struct Fake {
     sequences_max: usize,
     fault: Fault,
     has_logits: bool,
+    chooses: bool,
+    /// Tokens it chose itself.
+    pub choices: Arc<AtomicUsize>,
     /// Each step waits for one message, until the sender is gone.
     gate: Option<Receiver<()>>,
     /// Tokens and sequences of each step.
@@ -48,6 +53,7 @@ pub struct Fake {
     memory: Vec<Option<u32>>,
     logits: Vec<f32>,
     hidden: Vec<f32>,
+    chosen: Vec<Choice>,
 }
 
 impl Fake {
@@ -57,16 +63,24 @@ impl Fake {
             sequences_max,
             fault: Fault::None,
             has_logits: true,
+            chooses: false,
+            choices: Arc::default(),
             gate: None,
             steps: Arc::default(),
             memory: vec![None; kv_blocks as usize * BLOCK],
             logits: Vec::new(),
             hidden: Vec::new(),
+            chosen: Vec::new(),
         }
     }
 
     pub fn with(self, fault: Fault) -> Self {
         Self { fault, ..self }
+    }
+
+    /// As a device that chooses tokens itself, but of every third sequence of a step.
+    pub fn choosing(self) -> Self {
+        Self { chooses: true, ..self }
     }
 
     /// As a checkpoint without an output head: whoever wants logits is told by a panic.
@@ -80,6 +94,14 @@ impl Fake {
         (Self { gate: Some(gate), ..self }, open)
     }
 
+    /// Chooses the token of the last row of logits, which is not given then.
+    fn choose(&mut self, sequence: usize, requests: &mut dyn TokenRequests) {
+        let Some(request) = requests.of(sequence) else { return };
+        let row = self.logits.split_off(self.logits.len() - VOCAB as usize);
+        self.choices.fetch_add(1, Ordering::Relaxed);
+        self.chosen[sequence] = Some(request.choose(&mut Sampler::default(), &row));
+    }
+
     /// Tokens `0..end` of a sequence, from its blocks.
     fn history(&self, blocks: &[u32], end: usize) -> Result<Vec<u32>, ForwardError> {
         let cell =
@@ -91,7 +113,11 @@ impl Fake {
 }
 
 impl ForwardPass for Fake {
-    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
+    fn step(
+        &mut self,
+        batch: &Batch,
+        requests: &mut dyn TokenRequests,
+    ) -> Result<StepOutput<'_>, ForwardError> {
         if self.gate.as_ref().is_some_and(|gate| gate.recv().is_err()) {
             self.gate = None;
         }
@@ -107,8 +133,10 @@ impl ForwardPass for Fake {
         }
         self.logits.clear();
         self.hidden.clear();
+        self.chosen.clear();
         let mut tokens = batch.tokens.iter();
-        for sequence in &batch.sequences {
+        for (index, sequence) in batch.sequences.iter().enumerate() {
+            self.chosen.push(None);
             let end = (sequence.position + sequence.token_count) as usize;
             for position in sequence.position as usize..end {
                 let block = sequence.block_table[position / BLOCK] as usize;
@@ -131,11 +159,15 @@ impl ForwardPass for Fake {
                     self.logits[start + 5] = f32::NAN;
                 }
             }
+            if self.chooses && sequence.wants == Wants::LastLogits && index % 3 < 2 {
+                self.choose(index, requests);
+            }
         }
         assert!(tokens.next().is_none());
         assert!(self.logits.len() <= self.sequences_max * VOCAB as usize, "more rows than were planned");
         let logits = Rows { values: &self.logits, width: VOCAB as usize };
-        Ok(StepOutput { logits, hidden: Rows { values: &self.hidden, width: HIDDEN as usize } })
+        let hidden = Rows { values: &self.hidden, width: HIDDEN as usize };
+        Ok(StepOutput { logits, hidden, chosen: &self.chosen })
     }
 
     fn tokens_max(&self) -> usize {

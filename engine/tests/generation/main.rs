@@ -7,6 +7,7 @@
     reason = "helpers of tests assert as tests do"
 )]
 
+mod choosing;
 mod clients;
 mod embeddings;
 mod ends;

@@ -14,6 +14,7 @@
 
 pub mod bench;
 pub mod checkpoints;
+pub mod choices;
 pub mod models;
 #[expect(dead_code, reason = "bounds of the CPU's own rounding")]
 #[path = "../../../engine/tests/forward/operation_cases.rs"]

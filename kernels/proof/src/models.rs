@@ -18,7 +18,7 @@ use crate::report::Check;
 /// How far below the CPU's token another may be that a device gives, in nats.
 const NEAR_TIE: f32 = 0.5;
 /// Of an answer: a prompt's step, and some of one token.
-const STEPS: usize = 6;
+pub(crate) const STEPS: usize = 6;
 pub const CPU: Platform = Platform::cpu(2);
 pub const CUDA: Platform = Platform::cuda(2);
 
@@ -115,7 +115,7 @@ fn follow_one(
 }
 
 /// The `blocks` of the pool are taken from its end, so that nothing lies where it would by itself.
-fn logits(model: &mut LoadedModel, blocks: u32, tokens: &[u32], position: u32) -> Result<Vec<f32>, String> {
+pub(crate) fn batch(blocks: u32, tokens: &[u32], position: u32) -> Batch {
     let end = position as usize + tokens.len();
     let sequences = vec![BatchSequence {
         token_count: tokens.len() as u32,
@@ -123,8 +123,11 @@ fn logits(model: &mut LoadedModel, blocks: u32, tokens: &[u32], position: u32) -
         block_table: (0..end.div_ceil(16) as u32).map(|block| blocks - 1 - block).collect(),
         wants: Wants::LastLogits,
     }];
-    let batch = Batch { tokens: tokens.to_vec(), sequences };
-    let output = model.forward(&batch).map_err(|error| error.to_string())?;
+    Batch { tokens: tokens.to_vec(), sequences }
+}
+
+fn logits(model: &mut LoadedModel, blocks: u32, tokens: &[u32], position: u32) -> Result<Vec<f32>, String> {
+    let output = model.forward(&batch(blocks, tokens, position)).map_err(|error| error.to_string())?;
     Ok(output.logits.iter().next().unwrap().to_vec())
 }
 

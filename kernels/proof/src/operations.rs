@@ -25,6 +25,7 @@ fn cuda<D: Device>(device: D, memory: &HostMemory, kv: KvShape, run_min: Option<
         transfer_elements: 2 * memory.workspace.bytes() / size_of::<f32>(),
         recorded_rows: 0,
         attention,
+        sampling: None,
     };
     let mut cuda = Cuda::new(device, kv, limits).unwrap();
     cuda.write_weights(0, memory.weights.as_slice()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use sparkherd_engine::{Batch, ForwardError, ForwardPass, LoadedModel, StepOutput};
+use sparkherd_engine::{Batch, ForwardError, ForwardPass, LoadedModel, StepOutput, TokenRequests};
 
 /// A model whose every step waits to be let through.
 pub(crate) struct Gated {
@@ -26,11 +26,15 @@ impl Gate {
 }
 
 impl ForwardPass for Gated {
-    fn forward(&mut self, batch: &Batch) -> Result<StepOutput<'_>, ForwardError> {
+    fn step(
+        &mut self,
+        batch: &Batch,
+        requests: &mut dyn TokenRequests,
+    ) -> Result<StepOutput<'_>, ForwardError> {
         if self.permits.as_ref().is_some_and(|permits| permits.recv().is_err()) {
             self.permits = None;
         }
-        self.model.forward(batch)
+        self.model.step(batch, requests)
     }
 
     fn tokens_max(&self) -> usize {

@@ -4,6 +4,7 @@
 mod attention;
 mod common;
 mod kernels;
+mod sampling;
 
 /// How the tests see a fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,11 +24,25 @@ pub struct Mutation {
     pub text: &'static str,
     pub replacement: &'static str,
     pub what: &'static str,
-    /// Part of the names of the operation cases that are run; of FP4, which has none, nothing.
+    /// Part of the names of the cases that are run; of FP4, which has none, nothing.
     pub cases: &'static str,
     pub seen: Seen,
 }
 
+impl Mutation {
+    /// The tests that have to see it.
+    pub fn tests(&self) -> &'static str {
+        match self.file {
+            // No operation of the backend's is computed in FP4 yet.
+            "linear_nvfp4.cu" | "common/fp4.cuh" => "nvfp4::",
+            "sample.cu" | "logprobs.cu" | "common/select.cuh" | "common/sampling.cuh" => {
+                "sampling::every_choice"
+            }
+            _ => "operations::",
+        }
+    }
+}
+
 pub fn all() -> Vec<Mutation> {
-    [attention::MUTATIONS, common::MUTATIONS, kernels::MUTATIONS].concat()
+    [attention::MUTATIONS, common::MUTATIONS, kernels::MUTATIONS, sampling::MUTATIONS].concat()
 }

@@ -11,57 +11,30 @@
 
 mod attention;
 mod fused;
+mod limits;
 mod numbers;
 mod operands;
+mod read;
+mod sample;
 
-use sparkherd_footprint::{ATTENTION_SPLITS_MAX, Buffer, KvDtype, Workspace};
+use sparkherd_footprint::KvDtype;
 use sparkherd_kernels as kernels;
 use sparkherd_kernels::{Device, DeviceMemory, Recording};
 
 use super::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, Backend, BackendError, Embed, Gated,
-    GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, StepNumbers, Weight,
+    Activation, Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, Backend, BackendError, Embed,
+    Gated, GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, StepNumbers,
+    Weight,
     arena::{Arena, ArenaError},
     unfused,
 };
-use crate::model::StepLimits;
 use attention::{list_first_blocks, list_positions};
+pub use limits::{AttentionLimits, CudaLimits};
 use numbers::{List, Numbers};
 use operands::{Memory, count};
-
-/// What is allocated, and what a step has at most.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CudaLimits {
-    pub weights_bytes: usize,
-    pub workspace_bytes: usize,
-    /// Of what steps are told in numbers.
-    pub numbers_bytes: usize,
-    /// Values that are written or read at once.
-    pub transfer_elements: usize,
-    /// Rows of the largest step that is recorded.
-    pub recorded_rows: usize,
-    /// How few rows share the positions of each.
-    pub attention: Option<AttentionLimits>,
-}
-
-/// Steps of few rows, as when every sequence decodes: the positions of each row are shared among blocks. A row gets the same
-/// whatever the others of such a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttentionLimits {
-    pub rows: usize,
-    /// Positions of one block, at least.
-    pub run_min: u32,
-    /// Blocks for each row.
-    pub splits: u32,
-    /// What they write, in all.
-    pub partial_elements: usize,
-}
-
-/// Fewer positions than this are not worth a block of their own: its eight warps have 32 each.
-const RUN_MIN: u32 = 256;
-
-/// Steps of more sequences are bound by arithmetic, and launch each kernel by itself.
-const RECORDED_ROWS_MAX: usize = 32;
+use read::read_to;
+use sample::Sampling;
+pub use sample::SamplingLimits;
 
 #[derive(Debug)]
 pub struct Cuda<D> {
@@ -70,6 +43,7 @@ pub struct Cuda<D> {
     kv: KvShape,
     numbers: Numbers,
     attention: Option<(AttentionLimits, DeviceMemory)>,
+    sampling: Option<Sampling>,
     /// Of steps with one token of each sequence: the first has one.
     recordings: Vec<Recording>,
     recorded_rows: usize,
@@ -77,50 +51,6 @@ pub struct Cuda<D> {
     of_rows: Vec<u32>,
     /// Values on their way to and from the device.
     transfer: Arena,
-}
-
-impl CudaLimits {
-    /// Those of a model's steps.
-    pub fn of_steps(
-        steps: &StepLimits,
-        workspace: &Workspace,
-        weights_bytes: u64,
-    ) -> Result<Self, BackendError> {
-        let bytes = |buffer: Buffer| size("buffer", buffer.bytes());
-        let all = size("workspace", workspace.bytes().ok())?;
-        let beside = bytes(workspace.partial)? + bytes(workspace.numbers)?;
-        // What a step's answer is read from, at most.
-        let read = workspace.logits.elements.saturating_add(workspace.residual.elements);
-        Ok(Self {
-            weights_bytes: size("weights", Some(weights_bytes))?,
-            workspace_bytes: all.saturating_sub(beside),
-            numbers_bytes: bytes(workspace.numbers)?,
-            transfer_elements: size("transfer", Some(read))?,
-            recorded_rows: steps.sequences.min(RECORDED_ROWS_MAX),
-            attention: AttentionLimits::of_steps(steps, workspace),
-        })
-    }
-}
-
-/// Bytes as this machine counts them.
-fn size(what: &'static str, bytes: Option<u64>) -> Result<usize, BackendError> {
-    let size = bytes.and_then(|bytes| usize::try_from(bytes).ok());
-    let limit = usize::MAX;
-    size.ok_or(BackendError::OutOfRange { operation: "allocate", what, got: limit, limit })
-}
-
-impl AttentionLimits {
-    /// None where one block is enough for any sequence, or there is no room.
-    fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Option<Self> {
-        let partial_elements = usize::try_from(workspace.partial.elements).ok()?;
-        let is_long = u32::try_from(steps.context).is_ok_and(|context| context > RUN_MIN);
-        (is_long && partial_elements > 0).then_some(Self {
-            rows: steps.sequences,
-            run_min: RUN_MIN,
-            splits: ATTENTION_SPLITS_MAX,
-            partial_elements,
-        })
-    }
 }
 
 impl<D: Device> Cuda<D> {
@@ -133,6 +63,7 @@ impl<D: Device> Cuda<D> {
             transfer_elements,
             recorded_rows,
             attention,
+            sampling,
         } = limits;
         let memory = Memory {
             weights: device.allocate(weights_bytes)?,
@@ -143,9 +74,11 @@ impl<D: Device> Cuda<D> {
             let partial = device.allocate(attention.partial_elements * size_of::<f32>())?;
             Ok::<_, BackendError>((attention, partial))
         });
+        let transfer_elements = transfer_elements.max(sampling.map_or(0, SamplingLimits::transfer_words));
         Ok(Self {
             numbers: Numbers::new(&mut device, numbers_bytes)?,
             attention: attention.transpose()?,
+            sampling: sampling.map(|limits| Sampling::new(&mut device, limits)).transpose()?,
             recordings: Vec::with_capacity(recorded_rows),
             recorded_rows,
             of_rows: Vec::new(),
@@ -249,22 +182,17 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn read_pair(&mut self, from: [Activation; 2]) -> Result<[&[f32]; 2], BackendError> {
-        let counts = from.map(|activation| activation.rows * activation.columns);
-        let (got, limit) = (counts[0] + counts[1], self.transfer.as_slice::<f32>().len());
-        if got > limit {
-            return Err(BackendError::OutOfRange { operation: "read", what: "values", got, limit });
-        }
-        let mut start = 0;
-        for (activation, count) in from.into_iter().zip(counts) {
+        let mut ends = [0; 2];
+        for (index, activation) in from.into_iter().enumerate() {
             let memory = self.memory.activation("read", activation)?;
-            let bytes = count * size_of::<f32>();
-            let to = &mut self.transfer.as_mut_slice::<u8>()[start..start + bytes];
-            self.device.read(memory, to)?;
-            start += bytes;
+            ends[index] = read_to(&mut self.device, memory, &mut self.transfer, ends[0])?;
         }
-        let values = &self.transfer.as_slice::<f32>()[..got];
-        let (first, second) = values.split_at(counts[0]);
+        let (first, second) = self.transfer.as_slice::<f32>()[..ends[1]].split_at(ends[0]);
         Ok([first, second])
+    }
+
+    fn answer(&mut self, args: Answer<'_>) -> Result<[&[f32]; 2], BackendError> {
+        self.choose_and_read(args)
     }
 
     fn embed(&mut self, args: Embed<'_>) -> Result<(), BackendError> {

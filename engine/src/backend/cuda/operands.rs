@@ -102,3 +102,14 @@ pub(super) fn attention_rows(
     // SAFETY: as in `attention`; `check` found the sequences' rows one after the other, and the caller counted their tiles so.
     Ok(unsafe { launch.launch(device) }?)
 }
+
+/// Of words that `SampleWords` made for rows that a step's answer has.
+pub(super) fn sample(device: &mut dyn Device, launch: kernels::Sample) -> Result<(), BackendError> {
+    // SAFETY: the words were uploaded as they were made, and their rows are checked to be of the logits, each once.
+    Ok(unsafe { launch.launch(device) }?)
+}
+
+pub(super) fn logprobs(device: &mut dyn Device, launch: kernels::Logprobs) -> Result<(), BackendError> {
+    // SAFETY: as in `sample`, which was launched.
+    Ok(unsafe { launch.launch(device) }?)
+}

@@ -81,7 +81,7 @@ fn counts_hold_each_different_token_once() {
     for token in [3, 9, 9, 1] {
         counts.add(token);
     }
-    assert_eq!(counts.iter().collect::<Vec<_>>(), [(1, 1), (3, 1), (7, 0), (9, 2)]);
+    assert_eq!(counts.entries(), [(1, 1), (3, 1), (7, 0), (9, 2)]);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![expect(clippy::cast_possible_truncation, reason = "the sizes of these cases are small")]
 
-#[expect(dead_code, reason = "what other tests draw")]
 #[path = "../../../../engine/tests/forward/random.rs"]
 mod random;
 
@@ -14,6 +13,7 @@ mod models;
 mod nvfp4;
 mod operations;
 mod recordings;
+mod sampling;
 
 use std::env;
 use std::sync::Arc;

@@ -1,7 +1,9 @@
 use std::sync::atomic::Ordering;
 
+use sparkherd_engine::Sampling;
 use sparkherd_footprint::KvDtype;
 use sparkherd_proof::checkpoints::{ALL, named};
+use sparkherd_proof::choices::{self, choose};
 use sparkherd_proof::models::{follow, kv_dtypes};
 
 /// Follows the CPU's answers, and counts how often memory is allocated.
@@ -42,4 +44,18 @@ fn weights_in_blocks_answer_as_on_the_cpu() {
 fn a_model_answers_behind_a_driver_too() {
     let compared = follow(&named("tiny-qwen3-bf16"), KvDtype::Bf16, crate::gpu(), || {});
     assert!(compared.as_ref().is_ok_and(|compared| *compared > 0), "{compared:?}");
+}
+
+#[test]
+fn tokens_chosen_on_the_device_are_those_the_host_chooses() {
+    let check = choices::check(crate::gpu);
+    assert!(check.wrong.is_empty() && check.passed > 0, "{check:?}");
+    let device = crate::device();
+    let allocations = device.allocations();
+    let mut allocated = 0;
+    let loaded = || allocated = allocations.load(Ordering::Relaxed);
+    let drawn = Sampling { temperature: 0.9, top_p: 0.9, ..Sampling::default() };
+    let chosen = choose(&named("tiny-llama3-bf16"), &drawn, device, loaded);
+    assert!(chosen.as_ref().is_ok_and(|chosen| *chosen > 0), "{chosen:?}");
+    assert_eq!(allocations.load(Ordering::Relaxed), allocated, "it allocates while it chooses");
 }
