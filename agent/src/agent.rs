@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use sparkherd_crds::StoreFacts;
 use sparkherd_footprint::Platform;
+use sparkherd_gpu::GpuSource;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::backend::{BackendError, BackendWish};
 use crate::clock::Clock;
 use crate::engine::EngineId;
+use crate::gpu_watch::GpuWatch;
 use crate::guard::Guard;
 use crate::health::Health;
 use crate::incarnation::{IncarnationError, new_incarnation};
-use crate::machine::{MachineFacts, platform};
-use crate::memory::{MemoryProbe, Pool, ProbeError, ProcessMemory};
+use crate::machine::{MachineFacts, cores};
+use crate::memory::{MemoryProbe, Pools, ProbeError, ProcessMemory};
 use crate::metrics::Metrics;
 use crate::ports::PortRange;
 use crate::record::Record;
@@ -53,6 +56,10 @@ pub struct AgentConfig {
     pub child_environment: Vec<(OsString, OsString)>,
     /// What every engine is started with beside its configuration.
     pub engine_arguments: Vec<OsString>,
+    /// What engines are to compute on.
+    pub backend: BackendWish,
+    /// Who is asked about GPUs.
+    pub gpu: Arc<dyn GpuSource>,
     /// Test hook: `DIR/<namespace>.<deployment>[.context-<tokens>]` is the script of a fake engine.
     pub fake_engines: Option<PathBuf>,
 }
@@ -71,6 +78,8 @@ pub enum AgentError {
     Metrics(#[from] prometheus::Error),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
+    #[error(transparent)]
+    Backend(#[from] BackendError),
 }
 
 /// One agent: see the crate's documentation for its loop.
@@ -81,10 +90,12 @@ pub struct Agent {
     pub(crate) platform: Platform,
     pub(crate) machine: MachineFacts,
     pub(crate) default_reserve_bytes: u64,
+    pub(crate) host_total_bytes: u64,
     pub(crate) roots: Roots,
     pub(crate) clock: Clock,
     pub(crate) probe: MemoryProbe,
     pub(crate) guard: Guard,
+    pub(crate) gpu: GpuWatch,
     pub(crate) supervisor: Supervisor,
     pub(crate) inspector: Inspector,
     pub(crate) metrics: Metrics,
@@ -108,7 +119,7 @@ pub(crate) struct State {
     pub look_at: Duration,
     /// Headers are being read; one model at a time.
     pub inspecting: bool,
-    pub pool: Pool,
+    pub pools: Pools,
     pub store: Option<StoreFacts>,
     pub others: Vec<ProcessMemory>,
     pub ending: bool,
@@ -127,19 +138,23 @@ impl Agent {
         ledger.kill_survivors().map_err(store_error)?;
         let spawner = Spawner::start(config.child_environment.clone()).map_err(AgentError::Thread)?;
         let (news_sender, news) = mpsc::channel(NEWS_MAX);
-        let platform = platform();
+        let gpus = config.gpu.read();
+        let platform = config.backend.platform(cores(), &gpus)?;
         let default_reserve_bytes = crate::memory::default_reserve_bytes(probe.machine(), sample.total_bytes);
         let incarnation = new_incarnation()?;
         tracing::info!(
             node = config.node_name,
             incarnation,
             total_bytes = sample.total_bytes,
+            backend = ?platform.backend,
+            gpu = gpus.as_ref().err().map(ToString::to_string),
             "agent begins"
         );
         let engine =
             EngineProgram { program: config.program.clone(), arguments: config.engine_arguments.clone() };
         Ok(Self {
-            machine: MachineFacts::read(&config.proc_root, &probe, &platform),
+            machine: MachineFacts::read(&config.proc_root, &probe, &platform, &gpus),
+            gpu: GpuWatch::start(Arc::clone(&config.gpu), &gpus).map_err(AgentError::Thread)?,
             supervisor: Supervisor::new(spawner.clone(), engine, ledger, news_sender),
             inspector: Inspector::new(spawner, config.program.clone()),
             roots: Roots::new(config.roots.clone()),
@@ -152,6 +167,7 @@ impl Agent {
             news,
             platform,
             default_reserve_bytes,
+            host_total_bytes: sample.total_bytes,
             incarnation,
             probe,
             config,

@@ -15,6 +15,7 @@ use sparkherd_protocol::{Access, Event};
 use thiserror::Error;
 
 use crate::bytes::readable;
+use crate::memory::PoolBytes;
 use crate::wanted::Wanted;
 
 /// Tells engines of one agent apart; never used twice in its life.
@@ -102,10 +103,10 @@ pub enum Stage {
     /// The process is gone, its memory is not yet measured back.
     Returning {
         exited_at: Duration,
-        /// What is enough to be shown by the pool.
-        floor_bytes: u64,
-        /// What the pool shows when all is back.
-        whole_bytes: u64,
+        /// What is enough to be shown by the pools.
+        floor: PoolBytes,
+        /// What the pools show when all is back.
+        whole: PoolBytes,
     },
 }
 
@@ -114,14 +115,16 @@ pub struct Engine {
     pub id: EngineId,
     pub pid: u32,
     pub port: u16,
-    /// Bytes promised to it.
-    pub footprint_bytes: u64,
+    /// Bytes promised to it, by pool.
+    pub footprint: PoolBytes,
+    /// Bytes promised to it on the GPU, in whatever pool they lie.
+    pub device_footprint_bytes: u64,
     pub spawned_at: Duration,
     pub stage: Stage,
-    /// Bytes the process holds, measured; 0 once it is gone.
-    pub held_bytes: u64,
-    /// What the pool had beside this engine when that was measured: available, and held by our other engines.
-    unclaimed_bytes: u64,
+    /// Bytes the process holds, measured; of the last look once it is gone.
+    pub held: PoolBytes,
+    /// What the pools had beside this engine when that was measured: available, and held by our other engines.
+    unclaimed: PoolBytes,
     /// What it said before it gave up.
     pub failure: Option<String>,
     /// The access it was last told.
@@ -133,16 +136,25 @@ pub struct Engine {
 const STILL_OUT_DIVISOR: u64 = 10;
 
 impl Engine {
-    pub fn spawned(id: EngineId, pid: u32, port: u16, wanted: &Wanted, now: Duration) -> Self {
+    /// `footprint`: what is promised to it of each pool.
+    pub fn spawned(
+        id: EngineId,
+        pid: u32,
+        port: u16,
+        wanted: &Wanted,
+        footprint: PoolBytes,
+        now: Duration,
+    ) -> Self {
         Self {
             id,
             pid,
             port,
-            footprint_bytes: wanted.footprint.total_bytes(),
+            footprint,
+            device_footprint_bytes: wanted.footprint.device_bytes,
             spawned_at: now,
             stage: Stage::Loading { bytes_done: 0, bytes_total: 0, held_bytes: 0, advanced_at: now },
-            held_bytes: 0,
-            unclaimed_bytes: 0,
+            held: PoolBytes::default(),
+            unclaimed: PoolBytes::default(),
             failure: None,
             access: wanted.access.clone(),
             served_names: wanted.served_names.clone(),
@@ -189,10 +201,10 @@ impl Engine {
     ///
     /// A process that is being torn down reads as holding nothing long before its memory is back: such a sample, and any
     /// of one that was killed, says nothing of what has to come back.
-    pub const fn measured(&mut self, held_bytes: u64, unclaimed_bytes: u64) {
-        if held_bytes > 0 && !matches!(self.stage, Stage::Returning { .. } | Stage::Killed { .. }) {
-            self.held_bytes = held_bytes;
-            self.unclaimed_bytes = unclaimed_bytes;
+    pub const fn measured(&mut self, held: PoolBytes, unclaimed: PoolBytes) {
+        if held.total() > 0 && !matches!(self.stage, Stage::Returning { .. } | Stage::Killed { .. }) {
+            self.held = held;
+            self.unclaimed = unclaimed;
         }
     }
 
@@ -204,12 +216,24 @@ impl Engine {
         self.stage = Stage::Killed { was_loading: matches!(self.stage, Stage::Loading { .. }) };
     }
 
-    /// The process is gone. `grain_bytes`: noise of the pool, below which nothing can be told apart.
-    pub fn exited(&mut self, now: Duration, grain_bytes: u64) {
-        let whole_bytes = self.unclaimed_bytes.saturating_add(self.held_bytes);
-        let floor_bytes =
-            whole_bytes.saturating_sub(self.held_bytes / STILL_OUT_DIVISOR).saturating_sub(grain_bytes);
-        self.stage = Stage::Returning { exited_at: now, floor_bytes, whole_bytes };
+    /// The process is gone. `grain`: noise of the pools, below which nothing can be told apart.
+    pub fn exited(&mut self, now: Duration, grain: PoolBytes) {
+        let whole = self.unclaimed.plus(self.held);
+        let still_out = PoolBytes {
+            host: self.held.host / STILL_OUT_DIVISOR,
+            device: self.held.device / STILL_OUT_DIVISOR,
+        };
+        let floor = whole.minus(still_out).minus(grain);
+        self.stage = Stage::Returning { exited_at: now, floor, whole };
+    }
+
+    /// Bytes its arenas have touched, by its own account; after `ready` that does not change (I18).
+    pub const fn said_held_bytes(&self) -> u64 {
+        match &self.stage {
+            Stage::Loading { held_bytes, .. } => *held_bytes,
+            Stage::Serving(answering) => answering.held_bytes,
+            Stage::Draining { .. } | Stage::Killed { .. } | Stage::Returning { .. } => self.held.total(),
+        }
     }
 
     /// From spawn to ready or exit: only one engine of a node may be in this (I1).

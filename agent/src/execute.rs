@@ -126,9 +126,11 @@ impl Agent {
         let Some(record) = self.state.records.get_mut(&replica) else { return };
         match started {
             Ok((handle, port)) => {
-                let engine = Engine::spawned(id, handle.group.pid(), port, wanted, now.since_start);
+                let footprint = self.state.pools.shares(&wanted.footprint);
+                let pid = handle.group.pid();
+                let engine = Engine::spawned(id, pid, port, wanted, footprint, now.since_start);
                 tracing::info!(%replica, pid = engine.pid, port, "engine starts");
-                self.guard.add(id, engine.footprint_bytes, handle.group.clone());
+                self.guard.add(id, engine.footprint.host, handle.group.clone());
                 self.state.handles.insert(id, handle);
                 self.metrics.engine_starts.inc();
                 record.started(engine);

@@ -10,6 +10,7 @@ use sparkherd_protocol::Access;
 
 use crate::clock::Moment;
 use crate::engine::{Engine, EngineId};
+use crate::memory::PoolBytes;
 use crate::store::{Located, Roots};
 use crate::wanted::{ReplicaKey, Wanted};
 
@@ -49,7 +50,14 @@ pub fn wanted(name: &str, footprint_gib: u64) -> Wanted {
 }
 
 pub fn engine(id: u64, wanted: &Wanted, at: Moment) -> Engine {
-    Engine::spawned(EngineId(id), 100 + u32::try_from(id).unwrap(), 8100, wanted, at.since_start)
+    Engine::spawned(
+        EngineId(id),
+        100 + u32::try_from(id).unwrap(),
+        8100,
+        wanted,
+        PoolBytes::host(wanted.footprint.total_bytes()),
+        at.since_start,
+    )
 }
 
 /// An inspection with this digest.

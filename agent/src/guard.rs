@@ -59,9 +59,17 @@ impl Judge {
     }
 }
 
+#[derive(Debug)]
+struct Charge {
+    footprint_bytes: u64,
+    /// What it holds of the host's memory through the GPU's driver. The loop tells: the guard asks no driver.
+    beside_bytes: u64,
+    group: ProcessGroup,
+}
+
 #[derive(Debug, Default)]
 struct Watched {
-    engines: BTreeMap<EngineId, (u64, ProcessGroup)>,
+    engines: BTreeMap<EngineId, Charge>,
     reserve_bytes: u64,
 }
 
@@ -86,7 +94,14 @@ impl Guard {
     }
 
     pub fn add(&self, engine: EngineId, footprint_bytes: u64, group: ProcessGroup) {
-        self.lock().engines.insert(engine, (footprint_bytes, group));
+        self.lock().engines.insert(engine, Charge { footprint_bytes, beside_bytes: 0, group });
+    }
+
+    /// What an engine holds of the host's memory that procfs does not show.
+    pub fn set_beside(&self, engine: EngineId, beside_bytes: u64) {
+        if let Some(charge) = self.lock().engines.get_mut(&engine) {
+            charge.beside_bytes = beside_bytes;
+        }
     }
 
     pub fn remove(&self, engine: EngineId) {
@@ -111,23 +126,24 @@ fn watch(probe: &MemoryProbe, watched: &Mutex<Watched>, kills: &AtomicU64, ended
     let mut judge = Judge::default();
     while ended.recv_timeout(SAMPLE_EVERY) == Err(RecvTimeoutError::Timeout) {
         let watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let pids: Vec<u32> = watched.engines.values().map(|(_, group)| group.pid()).collect();
-        let Ok(sample) = probe.sample(&pids) else { continue };
+        let processes: Vec<(u32, u64)> =
+            watched.engines.values().map(|charge| (charge.group.pid(), charge.beside_bytes)).collect();
+        let Ok(sample) = probe.sample(&processes) else { continue };
         let suspects: Vec<Suspect> = watched
             .engines
             .iter()
-            .map(|(engine, (footprint_bytes, group))| Suspect {
+            .map(|(engine, charge)| Suspect {
                 engine: *engine,
-                footprint_bytes: *footprint_bytes,
-                held_bytes: sample.held_bytes.get(&group.pid()).copied().unwrap_or(0),
+                footprint_bytes: charge.footprint_bytes,
+                held_bytes: sample.held_bytes.get(&charge.group.pid()).copied().unwrap_or(0),
             })
             .collect();
         let victim = judge.sample(sample.available_bytes, watched.reserve_bytes, &suspects);
-        if let Some((engine, (_, group))) = victim.and_then(|engine| watched.engines.get_key_value(&engine)) {
+        if let Some((engine, charge)) = victim.and_then(|engine| watched.engines.get_key_value(&engine)) {
             let available_bytes = sample.available_bytes;
             let reserve_bytes = watched.reserve_bytes;
             tracing::error!(?engine, available_bytes, reserve_bytes, "memory guard kills an engine");
-            if group.kill(KillReason::Guard { available_bytes, reserve_bytes }) {
+            if charge.group.kill(KillReason::Guard { available_bytes, reserve_bytes }) {
                 kills.fetch_add(1, Ordering::Relaxed);
             }
         }

@@ -6,7 +6,8 @@ use std::path::Path;
 use rustix::fs::statvfs;
 use rustix::system::uname;
 use sparkherd_crds::{CpuFacts, EngineFacts, GpuFacts, OsFacts, StoreFacts};
-use sparkherd_footprint::Platform;
+use sparkherd_footprint::{Backend, Platform};
+use sparkherd_gpu::{Fault, Gpu, GpuError, GpuReport, SoftwareStack, known_faults};
 
 use crate::memory::MemoryProbe;
 
@@ -17,42 +18,66 @@ pub struct MachineFacts {
     pub cpu: CpuFacts,
     pub os: OsFacts,
     pub gpu: Option<GpuFacts>,
+    /// What is known to be broken of what runs below the engines.
+    pub faults: Vec<Fault>,
 }
 
 impl MachineFacts {
-    /// `platform`: what engines here are started with.
-    pub fn read(proc_root: &Path, probe: &MemoryProbe, platform: &Platform) -> Self {
+    /// `platform`: what engines here are started with. `gpus`: what the driver said.
+    pub fn read(
+        proc_root: &Path,
+        probe: &MemoryProbe,
+        platform: &Platform,
+        gpus: &Result<GpuReport, GpuError>,
+    ) -> Self {
         let cpuinfo = fs::read_to_string(proc_root.join("cpuinfo")).unwrap_or_default();
+        let command_line = fs::read_to_string(proc_root.join("cmdline")).unwrap_or_default();
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let kernel = uname().release().to_string_lossy().into_owned();
+        let gpu = gpu_facts(gpus.as_ref().ok(), probe.gpu_name());
+        let faults = known_faults(&SoftwareStack {
+            gpu_name: gpu.as_ref().map_or("", |gpu| &gpu.name),
+            kernel: &kernel,
+            kernel_command_line: &command_line,
+            driver: gpu.as_ref().and_then(|gpu| gpu.driver.as_deref()),
+        });
+        let compute = gpus.as_ref().ok().and_then(GpuReport::first).and_then(Gpu::architecture);
         Self {
             engine: EngineFacts {
                 backend: platform.backend,
-                architecture: instruction_set(std::env::consts::ARCH, &cpuinfo),
+                architecture: compute
+                    .filter(|_| platform.backend == Backend::Cuda)
+                    .unwrap_or_else(|| instruction_set(std::env::consts::ARCH, &cpuinfo)),
                 threads: platform.threads,
                 runtime_host_bytes: platform.runtime_host_bytes,
                 runtime_device_bytes: platform.runtime_device_bytes,
             },
             cpu: CpuFacts { model: cpu_model(&cpuinfo), cores: cores() },
-            os: OsFacts {
-                kernel: uname().release().to_string_lossy().into_owned(),
-                release: os_release(&release),
-            },
-            gpu: probe.gpu_name().map(|name| GpuFacts {
-                name,
-                compute_capability: None,
-                driver: None,
-                cuda: None,
-            }),
+            os: OsFacts { kernel, release: os_release(&release) },
+            gpu,
+            faults,
         }
     }
 }
 
-/// Engines of this version compute on all cores the agent may use.
-pub fn platform() -> Platform {
-    Platform::cpu(cores())
+/// What the driver says, or at least the name that it shows in procfs where its library is missing.
+fn gpu_facts(report: Option<&GpuReport>, name_in_procfs: Option<String>) -> Option<GpuFacts> {
+    let gpu = report.and_then(GpuReport::first);
+    let name = gpu.and_then(|gpu| gpu.name.clone()).or(name_in_procfs);
+    if gpu.is_none() && name.is_none() {
+        return None;
+    }
+    let capability = gpu.and_then(|gpu| gpu.compute_capability);
+    Some(GpuFacts {
+        name: name.unwrap_or_else(|| "unknown".to_owned()),
+        compute_capability: capability.map(|(major, minor)| format!("{major}.{minor}")),
+        driver: report.and_then(|report| report.driver.clone()),
+        cuda: report.and_then(|report| report.cuda).map(|cuda| cuda.to_string()),
+    })
 }
 
-fn cores() -> u32 {
+/// Engines on the CPU compute on all cores the agent may use.
+pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX))
 }
 
@@ -99,7 +124,26 @@ fn os_release(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cpu_model, instruction_set, os_release};
+    use sparkherd_gpu::{CudaVersion, Gpu, GpuReport};
+
+    use super::{cpu_model, gpu_facts, instruction_set, os_release};
+
+    #[test]
+    fn a_gpu_is_told_as_far_as_it_is_known() {
+        let name = || Some("NVIDIA GB10".to_owned());
+        let gpu = Gpu { name: name(), compute_capability: Some((12, 1)), ..Gpu::default() };
+        let cuda = Some(CudaVersion { major: 13, minor: 0 });
+        let report = GpuReport { driver: Some("580.95.05".to_owned()), cuda, gpus: vec![gpu] };
+        let told = |report: Option<&GpuReport>, in_procfs| {
+            let facts = gpu_facts(report, in_procfs)?;
+            Some((facts.name, facts.compute_capability, facts.driver, facts.cuda))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let whole = Some(("NVIDIA GB10".to_owned(), text("12.1"), text("580.95.05"), text("13.0")));
+        assert_eq!(told(Some(&report), None), whole);
+        assert_eq!(told(None, name()), Some(("NVIDIA GB10".to_owned(), None, None, None)));
+        assert_eq!(told(Some(&GpuReport::default()), None), None);
+    }
 
     #[test]
     fn reads_x86_and_arm() {

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use sparkherd_crds::parse_quantity;
 use sparkherd_planner::Reason;
 
 use crate::agent::{Agent, State};
 use crate::clock::Moment;
 use crate::engine::{Engine, Stage};
 use crate::health::EngineTarget;
-use crate::memory::Pool;
+use crate::memory::{PoolBytes, Pools};
 use crate::plan::{Starts, World, plan};
 use crate::record::Record;
 use crate::report::{ModelRole, NodeView, ReplicaView, model_status, node_status, replica_status};
@@ -36,7 +35,7 @@ impl Agent {
             let asked = if self.state.ending { ending(&wanted) } else { wanted.clone() };
             let steps = plan(&World {
                 now: now.since_start,
-                pool: self.state.pool,
+                pools: self.state.pools,
                 starts: self.allowed_starts(desired),
                 wanted: &asked,
                 records: &self.state.records,
@@ -70,7 +69,7 @@ impl Agent {
             News::Exited(exit) => {
                 tracing::info!(%replica, status = exit.status, killed = ?exit.killed, "engine ended");
                 let failures = record.failures(now.since_start);
-                record.exited(exit, now, self.state.pool.grain_bytes());
+                record.exited(exit, now, self.state.pools.grain());
                 if record.failures(now.since_start) > failures {
                     self.metrics.engine_failures.inc();
                 }
@@ -90,38 +89,6 @@ impl Agent {
         }
         records.retain(|key, record| record.engine.is_some() || desired.replicas.contains_key(key));
         desired.replicas.iter().map(|(key, replica)| (key.clone(), Wanted::new(replica))).collect()
-    }
-
-    /// Measures the pool and each engine, and settles what has come back.
-    fn measure(&mut self, desired: &Desired, now: Moment) -> Result<(), crate::memory::ProbeError> {
-        let engines = || self.state.records.values().filter_map(|record| record.engine.as_ref());
-        let pids: Vec<u32> = engines().filter(|engine| engine.is_alive()).map(|engine| engine.pid).collect();
-        let sample = self.probe.sample(&pids)?;
-        let held_bytes: u64 = sample.held_bytes.values().sum();
-        let reserve_bytes = self.reserve_bytes(desired);
-        self.state.pool = Pool {
-            total_bytes: sample.total_bytes,
-            available_bytes: sample.available_bytes,
-            held_bytes,
-            reserve_bytes,
-        };
-        self.guard.set_reserve(reserve_bytes);
-        let unclaimed_bytes = sample.available_bytes.saturating_add(held_bytes);
-        for record in self.state.records.values_mut() {
-            if let Some(engine) = &mut record.engine {
-                let held = sample.held_bytes.get(&engine.pid).copied().unwrap_or(0);
-                engine.measured(held, unclaimed_bytes - held);
-            }
-            record.settle_release(unclaimed_bytes, now.since_start);
-        }
-        Ok(())
-    }
-
-    fn reserve_bytes(&self, desired: &Desired) -> u64 {
-        let Some(quantity) = desired.node.as_ref().and_then(|node| node.spec.reserve.as_ref()) else {
-            return self.default_reserve_bytes;
-        };
-        parse_quantity(&quantity.0).unwrap_or(self.default_reserve_bytes)
     }
 
     fn allowed_starts(&self, desired: &Desired) -> Starts {
@@ -233,21 +200,24 @@ impl Agent {
         wanted: &BTreeMap<ReplicaKey, Wanted>,
         now: Moment,
     ) -> sparkherd_crds::SparkNodeStatus {
-        let State { records, pool, store, others, observed, ending, .. } = &self.state;
-        let promised_bytes = promised_bytes(records, wanted);
+        let State { records, pools, store, others, observed, ending, .. } = &self.state;
+        let promised = promised(pools, records, wanted);
         let engines = || records.values().filter_map(|record| record.engine.as_ref());
         let ready = engines().filter(|engine| engine.answering().is_some()).count();
-        self.metrics.observe(*pool, promised_bytes, engines().count(), ready, self.guard.kills());
+        self.metrics.observe(pools.host, promised.host, engines().count(), ready, self.guard.kills());
         let standing = desired.node.as_ref().and_then(|node| node.status.as_ref());
+        let seen = self.gpu.seen();
         let view = NodeView {
             now,
             generation: desired.node.as_ref().and_then(|node| node.metadata.generation),
-            pool: *pool,
-            promised_bytes,
+            pools: *pools,
+            promised,
             others,
             engine: &self.machine.engine,
             store: store.as_ref(),
             gpu: self.machine.gpu.as_ref(),
+            gpu_seen: seen.as_ref(),
+            faults: &self.machine.faults,
             cpu: &self.machine.cpu,
             os: &self.machine.os,
             cached: self.cached(),
@@ -290,15 +260,19 @@ fn ending(wanted: &BTreeMap<ReplicaKey, Wanted>) -> BTreeMap<ReplicaKey, Wanted>
 }
 
 /// Footprints of all that is to serve here or is not yet released.
-fn promised_bytes(records: &BTreeMap<ReplicaKey, Record>, wanted: &BTreeMap<ReplicaKey, Wanted>) -> u64 {
+fn promised(
+    pools: &Pools,
+    records: &BTreeMap<ReplicaKey, Record>,
+    wanted: &BTreeMap<ReplicaKey, Wanted>,
+) -> PoolBytes {
     records
         .iter()
         .filter_map(|(key, record)| {
-            let engine = record.engine.as_ref().map(|engine| engine.footprint_bytes);
+            let engine = record.engine.as_ref().map(|engine| engine.footprint);
             let serving = wanted.get(key).filter(|wanted| wanted.serve);
-            engine.or_else(|| serving.map(|wanted| wanted.footprint.total_bytes()))
+            engine.or_else(|| serving.map(|wanted| pools.shares(&wanted.footprint)))
         })
-        .fold(0, u64::saturating_add)
+        .fold(PoolBytes::default(), PoolBytes::plus)
 }
 
 /// Engines that answer, at addresses the agent itself can reach.

@@ -7,7 +7,7 @@ use sparkherd_protocol::Access;
 
 use crate::admission::{Promise, Verdict, admit};
 use crate::engine::{Engine, EngineId, KillReason, Stage};
-use crate::memory::Pool;
+use crate::memory::{Pool, PoolBytes, Pools};
 use crate::record::Record;
 use crate::store::Weights;
 use crate::wanted::{ReplicaKey, Wanted};
@@ -34,7 +34,7 @@ pub enum Starts {
 #[derive(Debug)]
 pub struct World<'a> {
     pub now: Duration,
-    pub pool: Pool,
+    pub pools: Pools,
     pub starts: Starts,
     pub wanted: &'a BTreeMap<ReplicaKey, Wanted>,
     pub records: &'a BTreeMap<ReplicaKey, Record>,
@@ -125,8 +125,7 @@ fn starts(world: &World<'_>) -> Vec<Step> {
     let returning = engines().any(|engine| !engine.is_alive());
     let mut steps = Vec::new();
     for (key, wanted) in candidates(world) {
-        let footprint_bytes = wanted.footprint.total_bytes();
-        match admit(&world.pool, &promises(world, key), footprint_bytes) {
+        match admit_in_each_pool(world, key, wanted) {
             Verdict::Admitted { .. } => {
                 steps.push(Step::Start { replica: key.clone() });
                 break;
@@ -162,25 +161,42 @@ fn candidates<'a>(world: &World<'a>) -> Vec<(&'a ReplicaKey, &'a Wanted)> {
     candidates
 }
 
-/// What all engines but this replica's were promised: until their memory is measured back they count (I1).
-fn promises(world: &World<'_>, but: &ReplicaKey) -> Vec<Promise> {
+/// The host's pool decides first: an engine that starves the host is worse than one that finds no room on the GPU.
+fn admit_in_each_pool(world: &World<'_>, key: &ReplicaKey, wanted: &Wanted) -> Verdict {
+    let admit = |pool: &Pool, of: fn(PoolBytes) -> u64| {
+        admit(pool, &promises(world, key, of), of(world.pools.shares(&wanted.footprint)))
+    };
+    let Some(device) = &world.pools.device else { return admit(&world.pools.host, |bytes| bytes.host) };
+    match admit(&world.pools.host, |bytes| bytes.host) {
+        Verdict::Refused { message } => Verdict::Refused { message: format!("host memory: {message}") },
+        Verdict::Admitted { .. } => match admit(device, |bytes| bytes.device) {
+            Verdict::Refused { message } => Verdict::Refused { message: format!("GPU memory: {message}") },
+            admitted @ Verdict::Admitted { .. } => admitted,
+        },
+    }
+}
+
+/// What all engines but this replica's were promised of one pool: until their memory is measured back they count (I1).
+fn promises(world: &World<'_>, but: &ReplicaKey, of: fn(PoolBytes) -> u64) -> Vec<Promise> {
     world
         .records
         .iter()
         .filter(|(key, _)| *key != but)
         .filter_map(|(_, record)| {
             let engine = record.engine.as_ref()?;
-            Some(Promise { footprint_bytes: engine.footprint_bytes, held_bytes: engine.held_bytes })
+            Some(Promise { footprint_bytes: of(engine.footprint), held_bytes: of(engine.held) })
         })
         .collect()
 }
 
 /// A refusal is told once, and again when the pool has moved by more than its grain: noise is no news.
 fn refusal(world: &World<'_>, key: &ReplicaKey, message: String) -> Option<Step> {
-    let allocatable_bytes = world.pool.allocatable_bytes();
-    let told = world.records.get(key).and_then(|record| record.refused.as_ref()).is_some_and(|refused| {
-        refused.allocatable_bytes.abs_diff(allocatable_bytes) <= world.pool.grain_bytes()
-    });
+    let pool = world.pools.chief();
+    let allocatable_bytes = pool.allocatable_bytes();
+    let told =
+        world.records.get(key).and_then(|record| record.refused.as_ref()).is_some_and(|refused| {
+            refused.allocatable_bytes.abs_diff(allocatable_bytes) <= pool.grain_bytes()
+        });
     (!told).then(|| Step::Refuse { replica: key.clone(), message, allocatable_bytes })
 }
 

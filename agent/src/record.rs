@@ -8,6 +8,7 @@ use sparkherd_crds::ModelReplicaStatus;
 use crate::bytes::readable;
 use crate::clock::Moment;
 use crate::engine::{Engine, Exit, KillReason, Stage};
+use crate::memory::PoolBytes;
 
 /// Crashes older than this are forgotten.
 const FAILURE_WINDOW: Duration = Duration::from_mins(30);
@@ -119,7 +120,7 @@ impl Record {
     }
 
     /// The process is gone: a failure unless it was asked to go.
-    pub fn exited(&mut self, exit: Exit, now: Moment, grain_bytes: u64) {
+    pub fn exited(&mut self, exit: Exit, now: Moment, grain: PoolBytes) {
         let Some(engine) = &mut self.engine else { return };
         let draining = matches!(engine.stage, Stage::Draining { .. });
         let failed = exit.killed.as_ref().map_or(!draining, KillReason::is_failure);
@@ -129,7 +130,7 @@ impl Record {
             (None, None) if draining => "drained".to_owned(),
             (None, None) => "ended without saying why".to_owned(),
         };
-        engine.exited(now.since_start, grain_bytes);
+        engine.exited(now.since_start, grain);
         let stalled = exit.killed.as_ref().is_some_and(KillReason::is_stall);
         self.ended = Some(Ended { status: exit.status, reason, at: now.wall, stalled });
         if failed {
@@ -158,23 +159,23 @@ impl Record {
         self.failures(now) >= CRASH_LOOP_FAILURES
     }
 
-    /// Forgets an engine whose memory is back, or which has had its time. `unclaimed_bytes`: available, and held by our
-    /// living engines.
-    pub fn settle_release(&mut self, unclaimed_bytes: u64, now: Duration) {
+    /// Forgets an engine whose memory is back, or which has had its time. `unclaimed`: available, and held by our living
+    /// engines.
+    pub fn settle_release(&mut self, unclaimed: PoolBytes, now: Duration) {
         let Some(engine) = &self.engine else { return };
-        let Stage::Returning { exited_at, floor_bytes, whole_bytes } = engine.stage else { return };
+        let Stage::Returning { exited_at, floor, whole } = engine.stage else { return };
         let waited = now.saturating_sub(exited_at);
-        let returned = unclaimed_bytes >= floor_bytes;
+        let returned = unclaimed.covers(floor);
         if !returned && waited < RETURN_DEADLINE {
             return;
         }
-        let held = readable(engine.held_bytes);
+        let held = readable(engine.held.total());
         let message = if returned {
             format!("{held} measured back in {:.1} s", waited.as_secs_f64())
         } else {
             format!(
                 "of {held} held at exit {} are not back after {} s",
-                readable(whole_bytes - unclaimed_bytes),
+                readable(whole.minus(unclaimed).total()),
                 waited.as_secs()
             )
         };

@@ -51,13 +51,14 @@ impl Agent {
             .collect();
         let (roots, store) = (self.roots.clone(), self.config.store.clone());
         let (probe, findings) = (self.probe.clone(), self.findings.0.clone());
+        let device_bytes = self.device_sample().held_bytes;
         tokio::task::spawn_blocking(move || {
             let looks = sources.into_iter().map(|(key, source)| (key, roots.locate(&source))).collect();
             // The loop has ended: nobody is left to tell.
             let _ = findings.blocking_send(Finding::Looked {
                 looks,
                 store: store_facts(&store),
-                others: probe.others(OTHERS_MAX),
+                others: probe.others(OTHERS_MAX, &device_bytes),
             });
         });
     }

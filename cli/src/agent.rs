@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use sparkherd_agent::kubernetes::{self, Clients, Identity};
-use sparkherd_agent::{Agent, AgentConfig, PortRange, bind_admin, child_environment, link};
+use sparkherd_agent::{Agent, AgentConfig, BackendWish, PortRange, bind_admin, child_environment, link};
 use sparkherd_crds::parse_quantity;
+use sparkherd_gpu::Nvml;
 
 use crate::cluster;
 use crate::gpu::GpuArgs;
@@ -82,6 +84,9 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_ports,
         proc_root,
         engine_arguments: gpu.arguments(),
+        // Engines on CUDA come with the device that launches there.
+        backend: BackendWish::Cpu,
+        gpu: Arc::new(Nvml::open()),
         fake_engines,
     };
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;

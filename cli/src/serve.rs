@@ -12,10 +12,11 @@ use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use sparkherd_agent::{
-    Agent, AgentConfig, Desired, ModelKey, Observed, PortRange, ReplicaKey, SourceLink, link,
+    Agent, AgentConfig, BackendWish, Desired, ModelKey, Observed, PortRange, ReplicaKey, SourceLink, link,
 };
 use sparkherd_crds::{ModelDeployment, find_condition, parse_quantity};
 use sparkherd_engine::backend::cpu::Path as CpuPath;
+use sparkherd_gpu::Nvml;
 use sparkherd_operator::LocalCluster;
 use sparkherd_planner::Policy;
 use sparkherd_server::front::{self, Routes};
@@ -108,6 +109,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             .flatten()
             .chain(gpu.arguments())
             .collect(),
+        // Engines on CUDA come with the device that launches there.
+        backend: BackendWish::Cpu,
+        gpu: Arc::new(Nvml::open()),
         fake_engines: None,
     };
     let mut files = Files::new(paths);

@@ -177,7 +177,7 @@ pub struct OtherProcess {
     /// Name of the program, without arguments.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Resident bytes.
+    /// Bytes it holds: resident, and of the GPU's memory.
     pub bytes: u64,
 }
 

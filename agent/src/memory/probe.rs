@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Machine;
+use super::{Machine, Meminfo};
 
 /// Name the kernel shows for our own processes; they are never "others".
 const OWN_PROCESS_NAME: &str = "sparkherd";
@@ -15,6 +15,8 @@ pub enum ProbeError {
     Read { path: String, source: std::io::Error },
     #[error("{path} has no line {field} in kB")]
     MissingField { path: String, field: &'static str },
+    #[error("the GPU's driver has not answered for {seconds} s: its memory is unknown")]
+    SilentDriver { seconds: u64 },
 }
 
 /// What was read at one moment, bytes.
@@ -31,7 +33,8 @@ pub struct MemorySample {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessMemory {
     pub name: String,
-    pub resident_bytes: u64,
+    /// Resident, and of the GPU's memory.
+    pub bytes: u64,
 }
 
 /// Reads memory through procfs. Its roots are arguments, so a fake machine is a directory.
@@ -60,39 +63,40 @@ impl MemoryProbe {
         }
     }
 
-    /// Reads the pool and what these processes hold of it; a process that is gone holds nothing.
+    /// Reads the host's pool and what these processes hold of it; a process that is gone holds nothing. Beside each: bytes
+    /// it holds that procfs does not show, which is GPU memory where that is the host's.
     ///
     /// With a total given (several agents on one machine, tests), `available` is that total less what the processes hold:
     /// everybody else counts as nothing.
-    pub fn sample(&self, pids: &[u32]) -> Result<MemorySample, ProbeError> {
+    pub fn sample(&self, processes: &[(u32, u64)]) -> Result<MemorySample, ProbeError> {
         if let Some(total_bytes) = self.total_override_bytes {
-            let held_bytes = self.held(pids);
+            let held_bytes = self.held(processes);
             let available_bytes = total_bytes.saturating_sub(held_bytes.values().sum());
             return Ok(MemorySample { total_bytes, available_bytes, held_bytes });
         }
-        let before = self.held(pids);
-        let (total_bytes, available_bytes) = self.meminfo()?;
-        let mut held_bytes = self.held(pids);
+        let before = self.held(processes);
+        let meminfo = Meminfo::read(&self.machine_root)?;
+        let (total_bytes, available_bytes) = (meminfo.bytes("MemTotal")?, meminfo.bytes("MemAvailable")?);
+        let mut held_bytes = self.held(processes);
         for (pid, after) in &mut held_bytes {
             *after = before.get(pid).copied().unwrap_or(0).min(*after);
         }
         Ok(MemorySample { total_bytes, available_bytes, held_bytes })
     }
 
-    /// The largest processes that are not ours, largest first.
-    pub fn others(&self, most: usize) -> Vec<ProcessMemory> {
+    /// The largest processes that are not ours, largest first. `device_bytes`: what each holds of a GPU's memory, which
+    /// procfs does not show, by process ids of the host.
+    pub fn others(&self, most: usize, device_bytes: &BTreeMap<u32, u64>) -> Vec<ProcessMemory> {
         if self.total_override_bytes.is_some() {
             return Vec::new();
         }
         let Ok(entries) = fs::read_dir(&self.machine_root) else { return Vec::new() };
         let mut others: Vec<ProcessMemory> = entries
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-            .filter_map(|pid| self.process(pid))
-            .filter(|process| process.name != OWN_PROCESS_NAME && process.resident_bytes > 0)
+            .filter_map(|pid| self.process(pid, device_bytes.get(&pid).copied().unwrap_or(0)))
+            .filter(|process| process.name != OWN_PROCESS_NAME && process.bytes > 0)
             .collect();
-        others.sort_by(|left, right| {
-            right.resident_bytes.cmp(&left.resident_bytes).then_with(|| left.name.cmp(&right.name))
-        });
+        others.sort_by(|left, right| right.bytes.cmp(&left.bytes).then_with(|| left.name.cmp(&right.name)));
         others.truncate(most);
         others
     }
@@ -110,6 +114,22 @@ impl MemoryProbe {
         })
     }
 
+    /// The process id by which a child of ours is known here, of one by which the host knows it: a GPU's driver speaks of
+    /// the latter. `None` for everybody else's: in other namespaces the same numbers mean others.
+    pub fn child(&self, host_pid: u32) -> Option<u32> {
+        if self.machine_root == self.children_root {
+            return Some(host_pid);
+        }
+        let process = self.machine_root.join(host_pid.to_string());
+        let namespace = |process: &Path| fs::read_link(process.join("ns/pid")).ok();
+        if namespace(&process)? != namespace(&self.children_root.join("self"))? {
+            return None;
+        }
+        let status = fs::read_to_string(process.join("status")).ok()?;
+        let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+        pids.split_ascii_whitespace().next_back()?.parse().ok()
+    }
+
     /// What decides the default reserve.
     pub fn machine(&self) -> Machine {
         match self.gpu_name() {
@@ -118,8 +138,12 @@ impl MemoryProbe {
         }
     }
 
-    fn held(&self, pids: &[u32]) -> BTreeMap<u32, u64> {
-        pids.iter().map(|&pid| (pid, self.anonymous_bytes(&self.children_root, pid).unwrap_or(0))).collect()
+    fn held(&self, processes: &[(u32, u64)]) -> BTreeMap<u32, u64> {
+        let held = |(pid, beside): &(u32, u64)| {
+            let resident = self.anonymous_bytes(&self.children_root, *pid);
+            (*pid, resident.map_or(0, |bytes| bytes.saturating_add(*beside)))
+        };
+        processes.iter().map(held).collect()
     }
 
     /// Resident pages that no file backs. File pages are left out: the kernel counts them as available.
@@ -131,35 +155,24 @@ impl MemoryProbe {
         Some(resident.saturating_sub(shared) * self.page_bytes)
     }
 
-    fn process(&self, pid: u32) -> Option<ProcessMemory> {
+    fn process(&self, pid: u32, device_bytes: u64) -> Option<ProcessMemory> {
         let name = fs::read_to_string(self.machine_root.join(pid.to_string()).join("comm")).ok()?;
-        let resident_bytes = self.anonymous_bytes(&self.machine_root, pid)?;
-        Some(ProcessMemory { name: name.trim().to_owned(), resident_bytes })
-    }
-
-    fn meminfo(&self) -> Result<(u64, u64), ProbeError> {
-        let path = self.machine_root.join("meminfo");
-        let shown = path.display().to_string();
-        let text =
-            fs::read_to_string(&path).map_err(|source| ProbeError::Read { path: shown.clone(), source })?;
-        let field = |field: &'static str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-                .and_then(|value| value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
-                .map(|kib| kib.saturating_mul(1024))
-                .ok_or_else(|| ProbeError::MissingField { path: shown.clone(), field })
-        };
-        Ok((field("MemTotal")?, field("MemAvailable")?))
+        let bytes = self.anonymous_bytes(&self.machine_root, pid)?.saturating_add(device_bytes);
+        Some(ProcessMemory { name: name.trim().to_owned(), bytes })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
+    use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use super::{MemoryProbe, ProbeError};
+    use super::{MemoryProbe, ProbeError, ProcessMemory};
     use crate::memory::Machine;
+
+    const GIB: u64 = 1 << 30;
 
     fn process(root: &Path, pid: u32, name: &str, resident_pages: u64, shared_pages: u64) {
         let directory = root.join(pid.to_string());
@@ -187,13 +200,17 @@ mod tests {
     fn reads_a_fake_machine() {
         let root = gb10();
         let probe = MemoryProbe::new(root.path(), root.path(), 4096, None);
-        let sample = probe.sample(&[7, 4711]).unwrap();
+        let none = BTreeMap::new();
+        let sample = probe.sample(&[(7, 0), (4711, GIB)]).unwrap();
         assert_eq!((sample.total_bytes, sample.available_bytes), (1000 * 1024, 600 * 1024));
         assert_eq!(sample.held_bytes.into_iter().collect::<Vec<_>>(), [(7, 25 * 4096), (4711, 0)]);
         let others: Vec<_> =
-            probe.others(8).into_iter().map(|other| (other.name, other.resident_bytes)).collect();
+            probe.others(8, &none).into_iter().map(|other| (other.name, other.bytes)).collect();
         assert_eq!(others, [("jupyter".to_owned(), 36 * 4096), ("gnome-shell".to_owned(), 16 * 4096)]);
-        assert_eq!(probe.others(1).len(), 1);
+        assert_eq!(probe.others(1, &none).len(), 1);
+        let with_gpu = probe.others(1, &BTreeMap::from([(8, GIB)]));
+        let shell = ProcessMemory { name: "gnome-shell".to_owned(), bytes: GIB + 16 * 4096 };
+        assert_eq!(with_gpu, [shell], "memory that only the GPU's driver shows counts");
         assert_eq!((probe.gpu_name().as_deref(), probe.machine()), (Some("NVIDIA GB10"), Machine::Gb10));
     }
 
@@ -201,9 +218,31 @@ mod tests {
     fn a_given_total_counts_only_our_own() {
         let root = gb10();
         let probe = MemoryProbe::new(root.path(), root.path(), 4096, Some(1 << 20));
-        let sample = probe.sample(&[7]).unwrap();
+        let sample = probe.sample(&[(7, 0)]).unwrap();
         assert_eq!((sample.total_bytes, sample.available_bytes), (1 << 20, (1 << 20) - 25 * 4096));
-        assert!(probe.others(8).is_empty());
+        assert!(probe.others(8, &BTreeMap::new()).is_empty());
+        // With GPU memory that is the host's.
+        let sample = probe.sample(&[(7, 4096)]).unwrap();
+        assert_eq!(sample.available_bytes, (1 << 20) - 26 * 4096);
+    }
+
+    #[test]
+    fn children_are_told_from_strangers_of_the_same_number() {
+        let (host, own) = (gb10(), tempfile::tempdir().unwrap());
+        let known = |pid: u32, namespace: &str, pids: &str| {
+            let directory = host.path().join(pid.to_string());
+            fs::create_dir_all(directory.join("ns")).unwrap();
+            symlink(namespace, directory.join("ns/pid")).unwrap();
+            fs::write(directory.join("status"), format!("Name:\tx\nNSpid:\t{pids}\n")).unwrap();
+        };
+        known(900, "pid:[42]", "900\t12");
+        known(901, "pid:[43]", "901\t12");
+        fs::create_dir_all(own.path().join("self/ns")).unwrap();
+        symlink("pid:[42]", own.path().join("self/ns/pid")).unwrap();
+        let probe = MemoryProbe::new(host.path(), own.path(), 4096, None);
+        assert_eq!((probe.child(900), probe.child(901), probe.child(7)), (Some(12), None, None));
+        let alone = MemoryProbe::new(host.path(), host.path(), 4096, None);
+        assert_eq!(alone.child(901), Some(901), "not in a Pod");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, 
 use sparkherd_protocol::Event;
 
 use super::{Starts, Step, World, plan};
-use crate::engine::{Engine, Exit, KillReason, Stage};
+use crate::engine::{Engine, EngineId, Exit, KillReason, Stage};
 use crate::fixture::{GIB, engine, key, located, moment, wanted};
-use crate::memory::Pool;
+use crate::memory::{Pool, PoolBytes, Pools};
 use crate::record::{Record, Refused};
 use crate::store::Weights;
 use crate::wanted::{ReplicaKey, Wanted};
@@ -15,6 +15,8 @@ use crate::wanted::{ReplicaKey, Wanted};
 /// A world to change and plan.
 struct Bench {
     pool: Pool,
+    /// The GPU's own.
+    device: Option<Pool>,
     starts: Starts,
     wanted: BTreeMap<ReplicaKey, Wanted>,
     records: BTreeMap<ReplicaKey, Record>,
@@ -34,6 +36,7 @@ impl Bench {
         };
         Self {
             pool,
+            device: None,
             starts: Starts::All,
             wanted: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -65,7 +68,7 @@ impl Bench {
     fn plan(&self, at: u64) -> Vec<Step> {
         plan(&World {
             now: Duration::from_secs(at),
-            pool: self.pool,
+            pools: Pools { host: self.pool, device: self.device },
             starts: self.starts,
             wanted: &self.wanted,
             records: &self.records,
@@ -129,12 +132,56 @@ fn what_does_not_fit_is_refused_and_delays_nobody() {
 }
 
 #[test]
+fn each_pool_has_to_have_room() {
+    let mut bench = Bench::new();
+    let (a, b) = (bench.bind("a", 1), bench.bind("b", 1));
+    let device = Pool { total_bytes: 50 * GIB, available_bytes: 48 * GIB, held_bytes: 0, reserve_bytes: GIB };
+    bench.device = Some(device);
+    let mut wants = |key: &ReplicaKey, device_gib: u64, host_gib: u64| {
+        let footprint = &mut bench.wanted.get_mut(key).unwrap().footprint;
+        (footprint.device_bytes, footprint.host_bytes) = (device_gib * GIB, host_gib * GIB);
+        bench.plan(0)
+    };
+    // Together they would fit, by the one or the other pool they do not.
+    wants(&b, 48, 0);
+    let steps = wants(&a, 0, 81);
+    let [Step::Refuse { message: host, .. }, Step::Refuse { message: device, allocatable_bytes, .. }] =
+        &steps[..]
+    else {
+        panic!("{steps:?}")
+    };
+    assert!(host.starts_with("host memory: needs 81.0 GiB, 80.0 GiB are free"), "{host}");
+    assert!(device.starts_with("GPU memory: needs 48.0 GiB, 47.0 GiB are free"), "{device}");
+    assert_eq!(*allocatable_bytes, 47 * GIB);
+    assert_eq!(wants(&a, 47, 80), [Step::Start { replica: a.clone() }]);
+    // What one was promised of a pool is taken off that pool.
+    let engine = Engine::spawned(
+        EngineId(1),
+        7,
+        8100,
+        &bench.wanted[&a],
+        PoolBytes { host: 80 * GIB, device: 40 * GIB },
+        Duration::ZERO,
+    );
+    bench.records.get_mut(&a).unwrap().started(engine);
+    bench.hear(&a, ready(), 1);
+    bench.wanted.get_mut(&b).unwrap().footprint.device_bytes = 8 * GIB;
+    let steps = bench.plan(2);
+    let [Step::Access { .. } | Step::Refuse { .. }, ..] = &steps[..] else { panic!("{steps:?}") };
+    let refused = steps.iter().find_map(|step| match step {
+        Step::Refuse { message, .. } => Some(message.as_str()),
+        _ => None,
+    });
+    assert!(refused.is_some_and(|message| message.contains("GPU memory: needs 8.0 GiB, 7.0 GiB are free")));
+}
+
+#[test]
 fn waits_for_memory_that_is_on_its_way_back() {
     let mut bench = Bench::new();
     let (a, b) = (bench.bind("a", 50), bench.bind("b", 50));
     bench.start(&a, 1, 0);
-    bench.engine(&a).measured(50 * GIB, 40 * GIB);
-    bench.engine(&a).exited(Duration::from_secs(1), 0);
+    bench.engine(&a).measured(PoolBytes::host(50 * GIB), PoolBytes::host(40 * GIB));
+    bench.engine(&a).exited(Duration::from_secs(1), PoolBytes::host(0));
     bench.wanted.get_mut(&a).unwrap().serve = false;
     bench.pool.available_bytes = 40 * GIB;
     assert_eq!(bench.plan(2), [], "neither started nor refused");
@@ -288,9 +335,9 @@ impl Machine {
         for (key, record) in &mut self.bench.records {
             if let Some(engine) = &mut record.engine {
                 let held = self.held.get(key).copied().unwrap_or(0);
-                engine.measured(held, unclaimed.saturating_sub(held));
+                engine.measured(PoolBytes::host(held), PoolBytes::host(unclaimed.saturating_sub(held)));
             }
-            record.settle_release(unclaimed, Duration::from_secs(self.now));
+            record.settle_release(PoolBytes::host(unclaimed), Duration::from_secs(self.now));
         }
         let wanted = &self.bench.wanted;
         self.bench.records.retain(|key, record| wanted.contains_key(key) || record.engine.is_some());
@@ -298,7 +345,7 @@ impl Machine {
 
     fn exit(&mut self, key: &ReplicaKey, killed: Option<KillReason>) {
         let exit = Exit { status: "code 1".to_owned(), killed };
-        self.bench.records.get_mut(key).unwrap().exited(exit, moment(self.now), 0);
+        self.bench.records.get_mut(key).unwrap().exited(exit, moment(self.now), PoolBytes::host(0));
     }
 
     fn happen(&mut self, key: &ReplicaKey, happening: Happening) {
@@ -312,7 +359,7 @@ impl Machine {
             }
             (Happening::Unbind, _) => drop(self.bench.wanted.remove(key)),
             (Happening::Grow, Some(Stage::Loading { .. })) => {
-                let footprint = self.bench.records[key].engine.as_ref().unwrap().footprint_bytes;
+                let footprint = self.bench.records[key].engine.as_ref().unwrap().footprint.host;
                 let held = self.held.entry(key.clone()).or_default();
                 *held = (*held + footprint / 3 + 1).min(footprint);
             }
@@ -368,7 +415,7 @@ proptest! {
             prop_assert!(engines().filter(|engine| engine.is_starting()).count() <= 1);
             let used: u64 = machine.held.values().sum();
             prop_assert!(machine.bench.pool.total_bytes - used >= machine.bench.pool.reserve_bytes);
-            let promised: u64 = engines().filter(|engine| engine.is_alive()).map(|engine| engine.footprint_bytes).sum();
+            let promised: u64 = engines().filter(|engine| engine.is_alive()).map(|engine| engine.footprint.host).sum();
             prop_assert!(promised <= machine.bench.pool.total_bytes - machine.bench.pool.reserve_bytes);
         }
     }

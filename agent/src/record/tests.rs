@@ -8,6 +8,7 @@ use super::{Record, backoff};
 use crate::clock::Moment;
 use crate::engine::{Engine, Exit, KillReason, Stage};
 use crate::fixture::{GIB, engine, moment, wanted};
+use crate::memory::PoolBytes;
 
 fn exit(killed: Option<KillReason>) -> Exit {
     Exit { status: "code 3".to_owned(), killed }
@@ -34,8 +35,8 @@ fn counts_failures_of_half_an_hour_and_sees_a_loop() {
             record.started(engine(failure + 1, &wanted("a", 10), moment(at)));
         }
         assert!(!record.is_crash_looping(moment(at).since_start));
-        record.exited(exit(None), moment(at), 0);
-        record.settle_release(u64::MAX, moment(at).since_start);
+        record.exited(exit(None), moment(at), PoolBytes::host(0));
+        record.settle_release(PoolBytes::host(u64::MAX), moment(at).since_start);
     }
     assert!(record.is_crash_looping(Duration::from_mins(4)));
     assert_eq!(record.retry_at, Some(Duration::from_mins(9)));
@@ -60,7 +61,7 @@ fn an_end_that_was_asked_for_is_no_failure() {
         if draining && let Some(engine) = &mut record.engine {
             engine.drain(Duration::ZERO, Duration::from_secs(75));
         }
-        record.exited(exit.clone(), moment(5), 0);
+        record.exited(exit.clone(), moment(5), PoolBytes::host(0));
         assert_eq!(
             record.failures(Duration::from_secs(5)),
             usize::from(fails),
@@ -76,7 +77,7 @@ fn tells_what_the_engine_said_before_it_ended() {
     let mut record = running(0);
     let said = Event::Failed { reason: "UnsupportedModel".to_owned(), message: "rope type x".to_owned() };
     record.engine.as_mut().unwrap().heard(said, Duration::ZERO);
-    record.exited(exit(None), moment(1), 0);
+    record.exited(exit(None), moment(1), PoolBytes::host(0));
     assert_eq!(record.ended.unwrap().reason, "UnsupportedModel: rope type x");
 }
 
@@ -86,9 +87,9 @@ fn is_released_when_nine_tenths_are_back_or_after_two_minutes() {
     let cases = [(27, 0, None), (28, 0, Some(true)), (27, 119, None), (27, 120, Some(false))];
     for (unclaimed, waited, returned) in cases {
         let mut record = running(0);
-        record.engine.as_mut().unwrap().measured(10 * GIB, 20 * GIB);
-        record.exited(exit(Some(KillReason::Stopped)), moment(1), GIB);
-        record.settle_release(unclaimed * GIB, Duration::from_secs(1 + waited));
+        record.engine.as_mut().unwrap().measured(PoolBytes::host(10 * GIB), PoolBytes::host(20 * GIB));
+        record.exited(exit(Some(KillReason::Stopped)), moment(1), PoolBytes::host(GIB));
+        record.settle_release(PoolBytes::host(unclaimed * GIB), Duration::from_secs(1 + waited));
         assert_eq!(
             record.release.as_ref().map(|release| release.returned),
             returned,
@@ -97,9 +98,9 @@ fn is_released_when_nine_tenths_are_back_or_after_two_minutes() {
         assert_eq!(record.engine.is_none(), returned.is_some());
     }
     let mut record = running(0);
-    record.engine.as_mut().unwrap().measured(10 * GIB, 20 * GIB);
-    record.exited(exit(None), moment(0), 0);
-    record.settle_release(25 * GIB, Duration::from_mins(2));
+    record.engine.as_mut().unwrap().measured(PoolBytes::host(10 * GIB), PoolBytes::host(20 * GIB));
+    record.exited(exit(None), moment(0), PoolBytes::host(0));
+    record.settle_release(PoolBytes::host(25 * GIB), Duration::from_mins(2));
     let message = record.release.unwrap().message;
     assert!(
         message.contains("10.0 GiB held") && message.contains("5.0 GiB are not back after 120 s"),
@@ -110,8 +111,8 @@ fn is_released_when_nine_tenths_are_back_or_after_two_minutes() {
 #[test]
 fn a_new_attempt_forgets_failures_and_keeps_the_engine() {
     let mut record = running(0);
-    record.exited(exit(None), moment(1), 0);
-    record.settle_release(u64::MAX, Duration::from_secs(1));
+    record.exited(exit(None), moment(1), PoolBytes::host(0));
+    record.settle_release(PoolBytes::host(u64::MAX), Duration::from_secs(1));
     record.adopt_attempt(2);
     assert_eq!((record.failures(Duration::from_secs(1)), record.starts, record.retry_at), (0, 0, None));
     record.started(engine(2, &wanted("a", 10), moment(2)));

@@ -207,7 +207,7 @@ fn pausing(view: &ReplicaView<'_>) -> Verdict {
 
 fn memory(wanted: &Wanted, engine: Option<&Engine>) -> ReplicaMemory {
     let footprint_bytes = wanted.footprint.total_bytes();
-    let held_bytes = match engine.map(|engine| (&engine.stage, engine.held_bytes)) {
+    let held_bytes = match engine.map(|engine| (&engine.stage, engine.held.total())) {
         Some((Stage::Serving(answering), _)) => answering.held_bytes,
         Some((Stage::Loading { held_bytes, .. }, _)) => stepped(*held_bytes, footprint_bytes),
         Some((_, measured)) => stepped(measured, footprint_bytes),

@@ -7,6 +7,7 @@ use sparkherd_protocol::Event;
 use super::{ReplicaView, replica_status};
 use crate::engine::{Exit, KillReason};
 use crate::fixture::{GIB, engine, located, moment, wanted};
+use crate::memory::PoolBytes;
 use crate::record::{Record, Refused};
 use crate::store::Weights;
 use crate::wanted::Wanted;
@@ -93,9 +94,9 @@ fn tells_a_life_from_waiting_to_released() {
     case.record.engine.as_mut().unwrap().drain(Duration::from_secs(4), Duration::from_secs(99));
     assert_eq!(case.told(4), "+Serving +Serving +Serving -Draining -Draining");
     assert_eq!(case.status.endpoint_port, None);
-    case.record.exited(Exit { status: "code 0".to_owned(), killed: None }, moment(5), 0);
+    case.record.exited(Exit { status: "code 0".to_owned(), killed: None }, moment(5), PoolBytes::host(0));
     assert_eq!(case.told(5), "-Draining +Serving -Draining -Draining -Draining");
-    case.record.settle_release(0, Duration::from_secs(6));
+    case.record.settle_release(PoolBytes::host(0), Duration::from_secs(6));
     assert_eq!(case.told(6), "-Draining +Serving -Draining -Draining +Draining");
     assert_eq!((case.status.failures, case.status.restarts), (0, 0));
 }
@@ -107,8 +108,8 @@ fn tells_failures_and_loops() {
         let at = failure * 60;
         case.record.started(engine(failure, &case.wanted, moment(at)));
         let exit = Exit { status: "signal 9".to_owned(), killed: None };
-        case.record.exited(exit, moment(at), 0);
-        case.record.settle_release(0, Duration::from_secs(at));
+        case.record.exited(exit, moment(at), PoolBytes::host(0));
+        case.record.settle_release(PoolBytes::host(0), Duration::from_secs(at));
         let reason = if failure < 4 { "Loading" } else { "CrashLooping" };
         assert_eq!(case.told(at), format!("-{reason} +Serving -{reason} -{reason} -Serving"));
     }
@@ -119,8 +120,8 @@ fn tells_failures_and_loops() {
     let mut case = Case::new();
     case.record.started(engine(1, &case.wanted, moment(0)));
     let exit = Exit { status: "signal 9".to_owned(), killed: Some(KillReason::Stalled { seconds: 60 }) };
-    case.record.exited(exit, moment(1), 0);
-    case.record.settle_release(0, Duration::from_secs(1));
+    case.record.exited(exit, moment(1), PoolBytes::host(0));
+    case.record.settle_release(PoolBytes::host(0), Duration::from_secs(1));
     assert!(case.told(1).contains("-EngineStalled"));
 }
 
@@ -139,9 +140,9 @@ fn memory_that_did_not_come_back_is_told() {
     let mut case = Case::new();
     case.wanted.serve = false;
     case.record.started(engine(1, &case.wanted, moment(0)));
-    case.record.engine.as_mut().unwrap().measured(10 * GIB, 0);
-    case.record.exited(Exit { status: "code 0".to_owned(), killed: None }, moment(0), 0);
-    case.record.settle_release(GIB, Duration::from_mins(2));
+    case.record.engine.as_mut().unwrap().measured(PoolBytes::host(10 * GIB), PoolBytes::host(0));
+    case.record.exited(Exit { status: "code 0".to_owned(), killed: None }, moment(0), PoolBytes::host(0));
+    case.record.settle_release(PoolBytes::host(GIB), Duration::from_mins(2));
     assert!(case.told(120).ends_with("+NotReturned"));
 }
 

@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sparkherd_agent::{
-    Agent, AgentConfig, Desired, Health, Metrics, ModelKey, Observed, ReplicaKey, SourceLink, link,
+    Agent, AgentConfig, BackendWish, Desired, Health, Metrics, ModelKey, Observed, ReplicaKey, SourceLink,
+    link,
 };
 use sparkherd_checkpoint::{Architecture, CheckpointFile, Dtype, Facts, Inspection, InspectionOutcome};
 use sparkherd_crds::{
     ConditionStatus, Model, ModelNodeStatus, ModelReplica, ModelReplicaStatus, ModelStatus, RunState,
     find_condition,
 };
+use sparkherd_gpu::{GpuSource, NoGpu};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -34,6 +36,11 @@ pub struct Lab {
 impl Lab {
     /// An agent on a machine of 4 GiB, of which 1 GiB is the reserve.
     pub fn new() -> Self {
+        Self::with_gpu(BackendWish::Cpu, Arc::new(NoGpu))
+    }
+
+    /// The same, with a GPU.
+    pub fn with_gpu(backend: BackendWish, gpu: Arc<dyn GpuSource>) -> Self {
         let root = tempfile::tempdir().unwrap();
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stand_in/sparkherd");
         let config = AgentConfig {
@@ -47,6 +54,8 @@ impl Lab {
             engine_ports: "20100-29999".parse().unwrap(),
             proc_root: PathBuf::from("/proc"),
             engine_arguments: Vec::new(),
+            backend,
+            gpu,
             fake_engines: None,
         };
         std::fs::create_dir(root.path().join("models")).unwrap();

@@ -2,15 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
+mod gpu;
 mod lab;
 
 use lab::{Lab, by_name, eventually, holds, is_running, number_in, reason};
 use sparkherd_crds::CopyState;
 
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 
 /// Loads, serves, notes commands in $commands, ends when asked to drain or stop.
-const GOOD: &str = r#"
+pub const GOOD: &str = r#"
 loading 50 100
 ready
 while sleep 1; do stats; done &

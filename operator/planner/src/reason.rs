@@ -12,6 +12,7 @@ pub enum Reason {
     NoMatchingNode,
     NodeCordoned,
     DriverUnsupported,
+    ClockDegraded,
     Downloading,
     DownloadFailed,
     ChecksumMismatch,
@@ -34,7 +35,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that want a label for each.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Resolving,
         Self::Unresolvable,
         Self::UnsupportedModel,
@@ -44,6 +45,7 @@ impl Reason {
         Self::NoMatchingNode,
         Self::NodeCordoned,
         Self::DriverUnsupported,
+        Self::ClockDegraded,
         Self::Downloading,
         Self::DownloadFailed,
         Self::ChecksumMismatch,
@@ -75,6 +77,7 @@ impl Reason {
             Self::NoMatchingNode => "NoMatchingNode",
             Self::NodeCordoned => "NodeCordoned",
             Self::DriverUnsupported => "DriverUnsupported",
+            Self::ClockDegraded => "ClockDegraded",
             Self::Downloading => "Downloading",
             Self::DownloadFailed => "DownloadFailed",
             Self::ChecksumMismatch => "ChecksumMismatch",
