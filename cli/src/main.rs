@@ -4,6 +4,7 @@ mod agent;
 mod bench;
 mod cluster;
 mod crds;
+mod doctor;
 mod engine;
 mod fit;
 mod gpu;
@@ -29,6 +30,7 @@ enum Command {
     Operator(operator::OperatorArgs),
     Serve(serve::ServeArgs),
     Crds(crds::CrdsArgs),
+    Doctor(doctor::DoctorArgs),
     Engine(engine::EngineArgs),
     Fit(fit::FitArgs),
     Inspect(inspect::InspectArgs),
@@ -48,6 +50,8 @@ fn main() -> anyhow::Result<()> {
         Command::Operator(args) => operator::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(&args),
+        // No kernels of ours run on a GPU yet: nothing measures one.
+        Command::Doctor(args) => doctor::run(args, None),
         Command::Engine(args) => engine::run(args),
         Command::Fit(args) => fit::run(&args),
         Command::Inspect(args) => inspect::run(&args),
