@@ -2,16 +2,12 @@
 //! the run; what was skipped is always said, with the reason.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use e2e::chart::Helm;
-use e2e::toolchain::Toolchain;
-use serde_json::{Value, json};
+use anyhow::{Result, bail, ensure};
 
-use crate::{arm64, cargo, checkout, demo, generate, kernels, shim, tidy};
+use crate::{arm64, cargo, chart, demo, generate, kernels, shim, tidy};
 
 struct Height {
     name: &'static str,
@@ -52,7 +48,7 @@ const HEIGHTS: [Height; 13] = [
         ..Height::new("python", "OpenAI's Python client, LiteLLM, schemathesis", python)
     },
     Height { prepare: || need(&["node", "npm"]), ..Height::new("node", "OpenAI's Node client", node) },
-    Height::new("chart", "helm lint and template", chart),
+    Height::new("chart", "helm lint and template", chart::run),
     Height::new("api", "end to end on a real API server", api),
     Height::new("demo", "the demo, once", demo),
     // Last: what it alone can see is a fault in arm64's instructions.
@@ -196,34 +192,6 @@ fn api() -> Result<()> {
 /// From apply to the answer, as a new user sees it.
 fn demo() -> Result<()> {
     demo::run(true, None)
-}
-
-/// The chart with its default values, with each file of values kept for this, and with a value it does not know.
-fn chart() -> Result<()> {
-    let toolchain = Toolchain::prepare_kubernetes(&|line| println!("{line}"))?;
-    let home = toolchain.target.join("localkube/helm-home");
-    let helm = Helm::offline(&toolchain.helm, &home);
-    helm.lint(&json!({}))?;
-    helm.template(&json!({}))?;
-    for (name, values) in value_files()? {
-        helm.lint(&values).with_context(|| format!("with {name}"))?;
-        helm.template(&values).with_context(|| format!("with {name}"))?;
-    }
-    let refused = helm.template(&json!({"noSuchValue": true}));
-    ensure!(refused.is_err(), "the chart takes a value it does not know: values.schema.json is too loose");
-    Ok(())
-}
-
-fn value_files() -> Result<Vec<(String, Value)>> {
-    let mut files = Vec::new();
-    let Ok(entries) = fs::read_dir(checkout::root().join("charts/sparkherd/ci")) else { return Ok(files) };
-    for entry in entries {
-        let path = entry?.path();
-        let values = serde_saphyr::from_str(&fs::read_to_string(&path)?)?;
-        files.push((path.display().to_string(), values));
-    }
-    files.sort_by(|left, right| left.0.cmp(&right.0));
-    Ok(files)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod arm64;
 mod bench_peers;
 mod cargo;
+mod chart;
 mod checkout;
 mod demo;
 mod generate;
