@@ -84,7 +84,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_ports,
         proc_root,
         engine_arguments: gpu.arguments(),
-        // Engines on CUDA come with the device that launches there.
+        // Until --backend is there to ask for more.
         backend: BackendWish::Cpu,
         gpu: Arc::new(Nvml::open()),
         fake_engines,

@@ -109,7 +109,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             .flatten()
             .chain(gpu.arguments())
             .collect(),
-        // Engines on CUDA come with the device that launches there.
+        // Until --backend is there to ask for more.
         backend: BackendWish::Cpu,
         gpu: Arc::new(Nvml::open()),
         fake_engines: None,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use sparkherd_agent::BackendWish;
 use sparkherd_crds::{MemoryDomain, PoolKind, SparkNodeStatus};
-use sparkherd_footprint::{Backend, Platform};
+use sparkherd_footprint::Backend;
 use sparkherd_gpu::{Gpu, GpuError, GpuMemory, GpuProcess, GpuReport, GpuSource};
 
 use crate::lab::{Lab, eventually, number_in};
@@ -26,9 +26,8 @@ impl GpuSource for Script {
 /// A lab whose engines compute on this GPU.
 fn lab(gpu: Gpu) -> (Lab, Arc<Script>) {
     let script = Arc::new(Script(Mutex::new(gpu)));
-    let platform = Platform { backend: Backend::Cuda, ..Platform::cpu(1) };
     let source: Arc<dyn GpuSource> = Arc::<Script>::clone(&script);
-    (Lab::with_gpu(BackendWish::Auto(platform), source), script)
+    (Lab::with_gpu(BackendWish::Auto, source), script)
 }
 
 async fn node(lab: &mut Lab) -> SparkNodeStatus {
