@@ -18,7 +18,8 @@ use crate::source::Desired;
 const DRIVER_SILENT_AFTER: Duration = Duration::from_secs(10);
 
 impl Agent {
-    /// Measures the pools and each engine, and settles what has come back.
+    /// Measures the pools and each engine, and settles what has come back. What the GPU's driver says may be a second old: an
+    /// engine then counts as holding less than it does, and more of its footprint as still to come.
     pub(crate) fn measure(&mut self, desired: &Desired, now: Moment) -> Result<(), ProbeError> {
         let sample = self.device_sample();
         check_driver(&sample, self.gpu.seen().map_or(Duration::ZERO, |seen| seen.age))?;
@@ -65,6 +66,12 @@ impl Agent {
         seen.map(|seen| DeviceSample::new(&seen.gpu, self.host_total_bytes)).unwrap_or_default()
     }
 
+    /// What processes hold of a GPU's memory that is the host's, by process ids of the host; whatever engines compute on.
+    pub(crate) fn device_bytes_of_host(&self) -> BTreeMap<u32, u64> {
+        let sample = self.gpu.seen().map(|seen| DeviceSample::new(&seen.gpu, self.host_total_bytes));
+        sample.filter(|sample| sample.own.is_none()).unwrap_or_default().held_bytes
+    }
+
     /// Bytes of the GPU's memory by living engine, by the process ids we know them by.
     fn device_held(&self, sample: &DeviceSample) -> BTreeMap<u32, u64> {
         let by_driver: BTreeMap<u32, u64> = sample
@@ -72,13 +79,10 @@ impl Agent {
             .iter()
             .filter_map(|(host_pid, bytes)| Some((self.probe.child(*host_pid)?, *bytes)))
             .collect();
-        self.state
-            .records
-            .iter()
-            .filter_map(|(key, record)| {
-                Some((key, record.engine.as_ref().filter(|engine| engine.is_alive())?))
-            })
-            .map(|(_, engine)| (engine.pid, self.device_bytes(engine, by_driver.get(&engine.pid).copied())))
+        let engines = self.state.records.values().filter_map(|record| record.engine.as_ref());
+        engines
+            .filter(|engine| engine.is_alive())
+            .map(|engine| (engine.pid, self.device_bytes(engine, by_driver.get(&engine.pid).copied())))
             .collect()
     }
 

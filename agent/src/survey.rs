@@ -51,7 +51,7 @@ impl Agent {
             .collect();
         let (roots, store) = (self.roots.clone(), self.config.store.clone());
         let (probe, findings) = (self.probe.clone(), self.findings.0.clone());
-        let device_bytes = self.device_sample().held_bytes;
+        let device_bytes = self.device_bytes_of_host();
         tokio::task::spawn_blocking(move || {
             let looks = sources.into_iter().map(|(key, source)| (key, roots.locate(&source))).collect();
             // The loop has ended: nobody is left to tell.

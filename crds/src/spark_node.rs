@@ -177,7 +177,7 @@ pub struct OtherProcess {
     /// Name of the program, without arguments.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Bytes it holds: resident, and of the GPU's memory.
+    /// Bytes it holds of the host's memory, also through the GPU's driver.
     pub bytes: u64,
 }
 

@@ -33,7 +33,7 @@ pub struct MemorySample {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessMemory {
     pub name: String,
-    /// Resident, and of the GPU's memory.
+    /// Resident, and through a GPU's driver.
     pub bytes: u64,
 }
 
@@ -84,8 +84,8 @@ impl MemoryProbe {
         Ok(MemorySample { total_bytes, available_bytes, held_bytes })
     }
 
-    /// The largest processes that are not ours, largest first. `device_bytes`: what each holds of a GPU's memory, which
-    /// procfs does not show, by process ids of the host.
+    /// The largest processes that are not ours, largest first. `device_bytes`: what each holds of the host's memory through
+    /// a GPU's driver, which procfs does not show, by process ids of the host.
     pub fn others(&self, most: usize, device_bytes: &BTreeMap<u32, u64>) -> Vec<ProcessMemory> {
         if self.total_override_bytes.is_some() {
             return Vec::new();

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use sparkherd_agent::{Meminfo, MemoryProbe, ProbeError, free_block_bytes};
 use sparkherd_engine::backend::cpu::ReadSpeed;
-use sparkherd_gpu::{Gpu, GpuReport, GpuSource};
+use sparkherd_gpu::{Gpu, GpuMemoryDomain, GpuReport, GpuSource, memory_domain};
 
 use super::bench::{self, GpuBench};
 use super::disk;
@@ -54,11 +54,14 @@ pub(super) fn read(
     Readings { gpu, host, disk, cpu_read, bench }
 }
 
-/// `gpu`: whose processes hold memory that procfs does not show.
+/// `gpu`: where its memory is the host's, processes hold some that procfs does not show.
 pub(super) fn host(proc_root: &Path, gpu: Option<&Gpu>) -> HostReadings {
     let page_bytes = rustix::param::page_size() as u64;
     let probe = MemoryProbe::new(proc_root, proc_root, page_bytes, None);
-    let processes = gpu.and_then(|gpu| gpu.processes.as_ref()).into_iter().flatten();
+    let memory = memory(proc_root);
+    let total_bytes = memory.as_ref().map_or(0, |memory| memory.total_bytes);
+    let unified = gpu.filter(|gpu| memory_domain(gpu, total_bytes) == GpuMemoryDomain::Unified);
+    let processes = unified.and_then(|gpu| gpu.processes.as_ref()).into_iter().flatten();
     let device_bytes = processes.filter_map(|process| Some((process.pid, process.bytes?))).collect();
     let text = |path: &str| fs::read_to_string(proc_root.join(path)).unwrap_or_default().trim().to_owned();
     let number = |path: &str| text(path).parse::<u64>().ok();
@@ -68,7 +71,7 @@ pub(super) fn host(proc_root: &Path, gpu: Option<&Gpu>) -> HostReadings {
         kernel: text("sys/kernel/osrelease"),
         kernel_command_line: text("cmdline"),
         page_bytes,
-        memory: memory(proc_root).map_err(|error| error.to_string()),
+        memory: memory.map_err(|error| error.to_string()),
         others: probe.others(OTHERS_MAX, &device_bytes),
         free_block_bytes: free_block_bytes(&text("buddyinfo"), page_bytes, BLOCK_BYTES),
         overcommit: number("sys/vm/overcommit_memory"),
