@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sparkherd_agent::kubernetes::{self, Clients, Identity};
-use sparkherd_agent::{Agent, AgentConfig, BackendWish, PortRange, bind_admin, child_environment, link};
+use sparkherd_agent::{Agent, AgentConfig, PortRange, bind_admin, child_environment, link};
 use sparkherd_crds::parse_quantity;
 use sparkherd_gpu::Nvml;
 
 use crate::cluster;
-use crate::gpu::GpuArgs;
+use crate::gpu::{BackendArg, GpuArgs};
 
 /// The last statuses of an agent that ends get this long; then the operator finds out by the Lease.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
@@ -53,6 +53,9 @@ pub(crate) struct AgentArgs {
     /// For tests: where a file <namespace>.<deployment> lies here, the engine follows it as a script instead of loading
     #[arg(long, value_name = "DIR")]
     fake_engines: Option<PathBuf>,
+    /// What engines compute on
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    backend: BackendArg,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -71,6 +74,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_ports,
         proc_root,
         fake_engines,
+        backend,
         gpu,
     } = args;
     let config = AgentConfig {
@@ -84,8 +88,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_ports,
         proc_root,
         engine_arguments: gpu.arguments(),
-        // Until --backend is there to ask for more.
-        backend: BackendWish::Cpu,
+        backend: backend.into(),
         gpu: Arc::new(Nvml::open()),
         fake_engines,
     };

@@ -7,6 +7,7 @@
 mod bench;
 mod disk;
 mod gpu;
+mod kernels;
 mod line;
 mod memory;
 mod probe;
@@ -20,7 +21,10 @@ use std::path::PathBuf;
 
 use sparkherd_gpu::Nvml;
 
-pub(crate) use bench::GpuBench;
+use crate::gpu::GpuArgs;
+
+use bench::GpuBench;
+use kernels::KernelBench;
 use line::Line;
 use probe::Places;
 use readings::Readings;
@@ -41,11 +45,15 @@ pub(crate) struct DoctorArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    gpu: GpuArgs,
 }
 
-/// Prints the report. Ends the process with status 1 where a check fails. `bench`: what measures the GPU, if anything does.
-pub(crate) fn run(args: DoctorArgs, bench: Option<&mut dyn GpuBench>) -> anyhow::Result<()> {
-    let DoctorArgs { store, proc_root, json } = args;
+/// Prints the report. Ends the process with status 1 where a check fails.
+pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
+    let DoctorArgs { store, proc_root, json, gpu } = args;
+    let mut kernels = KernelBench::open(&gpu.choice());
+    let bench = kernels.as_mut().map(|bench| bench as &mut dyn GpuBench);
     let readings = probe::read(&Places { store, proc_root }, &Nvml::open(), bench);
     let report = Report::new(check(&readings));
     let mut output = io::stdout().lock();

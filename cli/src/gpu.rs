@@ -3,8 +3,30 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use sparkherd_agent::BackendWish;
 use sparkherd_engine::GpuChoice;
 use sparkherd_kernels::KernelPlaces;
+
+/// What engines compute on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BackendArg {
+    /// The GPU if the driver shows one, else the CPU
+    Auto,
+    /// The GPU; without one nothing starts
+    Cuda,
+    /// The CPU, whatever there is
+    Cpu,
+}
+
+impl From<BackendArg> for BackendWish {
+    fn from(argument: BackendArg) -> Self {
+        match argument {
+            BackendArg::Auto => Self::Auto,
+            BackendArg::Cuda => Self::Cuda,
+            BackendArg::Cpu => Self::Cpu,
+        }
+    }
+}
 
 /// Which GPU engines compute on, and where what they need is found.
 #[derive(Clone, Debug, clap::Args)]

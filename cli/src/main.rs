@@ -50,8 +50,7 @@ fn main() -> anyhow::Result<()> {
         Command::Operator(args) => operator::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Crds(args) => crds::run(&args),
-        // A `GpuBench` over our kernels is to come: until then the GPU is asked, not measured.
-        Command::Doctor(args) => doctor::run(args, None),
+        Command::Doctor(args) => doctor::run(args),
         Command::Engine(args) => engine::run(args),
         Command::Fit(args) => fit::run(&args),
         Command::Inspect(args) => inspect::run(&args),

@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use sparkherd_agent::{
-    Agent, AgentConfig, BackendWish, Desired, ModelKey, Observed, PortRange, ReplicaKey, SourceLink, link,
+    Agent, AgentConfig, Desired, ModelKey, Observed, PortRange, ReplicaKey, SourceLink, link,
 };
 use sparkherd_crds::{ModelDeployment, find_condition, parse_quantity};
 use sparkherd_engine::backend::cpu::Path as CpuPath;
@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::cluster;
-use crate::gpu::GpuArgs;
+use crate::gpu::{BackendArg, GpuArgs};
 use files::Files;
 
 /// Name of the one node there is.
@@ -63,6 +63,9 @@ pub(crate) struct ServeArgs {
     /// Compute with these instructions instead of those measured as the fastest, for example avx2
     #[arg(long, value_name = "NAME")]
     cpu_path: Option<CpuPath>,
+    /// What engines compute on
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    backend: BackendArg,
     #[command(flatten)]
     gpu: GpuArgs,
 }
@@ -79,6 +82,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         memory_total,
         engine_ports,
         cpu_path,
+        backend,
         gpu,
     } = args;
     ensure!(
@@ -109,8 +113,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
             .flatten()
             .chain(gpu.arguments())
             .collect(),
-        // Until --backend is there to ask for more.
-        backend: BackendWish::Cpu,
+        backend: backend.into(),
         gpu: Arc::new(Nvml::open()),
         fake_engines: None,
     };

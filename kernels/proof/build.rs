@@ -35,11 +35,13 @@ fn main() {
         println!("cargo::rerun-if-changed={}", golden.display());
         let told: serde_json::Value = serde_json::from_slice(&fs::read(&golden).unwrap()).unwrap();
         let folder = root.join(told["checkpoint"].as_str().unwrap());
-        writeln!(text, "Checkpoint {{ name: {name:?}, golden: include_str!({golden:?}), files: &[").unwrap();
+        let golden = golden.display();
+        writeln!(text, "Checkpoint {{ name: {name:?}, golden: include_str!(r#\"{golden}\"#), files: &[")
+            .unwrap();
         for path in files(&folder) {
             println!("cargo::rerun-if-changed={}", path.display());
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            writeln!(text, "    ({name:?}, include_bytes!({path:?})),").unwrap();
+            writeln!(text, "    ({name:?}, include_bytes!(r#\"{}\"#)),", path.display()).unwrap();
         }
         text.push_str("] },\n");
     }

@@ -2,6 +2,8 @@ use std::fmt::Debug;
 
 use thiserror::Error;
 
+use crate::driver::DriverError;
+
 /// Bytes of a device, from an allocation that lives as long as the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
@@ -37,6 +39,8 @@ pub enum DeviceError {
     Launch { kernel: &'static str, reason: String },
     #[error("copy of {bytes} bytes failed: {reason}")]
     Copy { bytes: usize, reason: String },
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     #[error("launches cannot be recorded or repeated: {reason}")]
     Recording { reason: String },
 }

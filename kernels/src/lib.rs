@@ -55,7 +55,7 @@ pub use linear::{LINEAR_ROWS_MAX, Linear, LinearGated};
 pub use linear_nvfp4::{LinearNvfp4, Nvfp4Path};
 pub use linear_rows::LinearRows;
 pub use logprobs::Logprobs;
-pub use measure::{Multiply, ReadWords};
+pub use measure::{ChipLimits, LimitsExtent, Multiply, ReadWords, median_time};
 pub use provide::{KernelPlaces, Provenance, ProvideError, Provided};
 pub use resources::Resources;
 pub use rms_norm::{AddRmsNorm, HeadRmsNorm, RmsNorm};

@@ -1,6 +1,10 @@
 #![expect(unsafe_code, reason = "launches")]
 
+use std::time::Duration;
+
 use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, bytes_of};
+use crate::driver::DriverError;
+use crate::gpu::Gpu;
 
 const THREADS: u32 = 256;
 const WORD_BYTES: u64 = 16;
@@ -83,4 +87,62 @@ impl Multiply {
         // SAFETY: each thread writes its own place, of which there are enough.
         unsafe { device.launch(kernel, shape, bytes_of(&arguments)) }
     }
+}
+
+/// What a chip does at most, as far as our kernels can make it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChipLimits {
+    /// Memory beyond all caches.
+    pub read_bytes_per_second: f64,
+    /// BF16 matrices in registers, multiplications and additions.
+    pub bf16_operations_per_second: f64,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsExtent {
+    pub read_bytes: usize,
+    pub rounds: u32,
+    pub launches: usize,
+}
+
+impl LimitsExtent {
+    /// Within a second or two on any GPU: memory of many times the largest cache, 50 MiB on Hopper, and rounds that take long beside
+    /// beginning and ending.
+    pub const WHOLE: Self = Self { read_bytes: 2 << 30, rounds: 4096, launches: 30 };
+}
+
+/// Blocks of each multiprocessor: all the threads it has, or nearly.
+const BLOCKS_PER_MULTIPROCESSOR: u32 = 8;
+
+impl ChipLimits {
+    pub fn measure(gpu: &mut Gpu, extent: LimitsExtent) -> Result<Self, DeviceError> {
+        let LimitsExtent { read_bytes, rounds, launches } = extent;
+        let blocks = gpu.context().properties().multiprocessors * BLOCKS_PER_MULTIPROCESSOR;
+        let from = gpu.allocate(read_bytes)?;
+        let out = gpu.allocate(blocks as usize * THREADS as usize * size_of::<u32>())?;
+        let read = ReadWords { from, out, blocks };
+        let multiply = Multiply { out, blocks, rounds };
+        let read_time = median_time(gpu, launches, |gpu| read.launch(gpu))?;
+        let multiply_time = median_time(gpu, launches, |gpu| multiply.launch(gpu))?;
+        Ok(Self {
+            read_bytes_per_second: read.bytes() as f64 / read_time.as_secs_f64(),
+            bf16_operations_per_second: multiply.operations() as f64 / multiply_time.as_secs_f64(),
+        })
+    }
+}
+
+/// What a launch takes, the first of which is not counted.
+pub fn median_time<E: From<DriverError>>(
+    gpu: &mut Gpu,
+    launches: usize,
+    mut launch: impl FnMut(&mut Gpu) -> Result<(), E>,
+) -> Result<Duration, E> {
+    launch(gpu)?;
+    let mut times = Vec::with_capacity(launches);
+    for _ in 0..launches.max(1) {
+        times.push(gpu.measure(&mut launch)?);
+    }
+    times.sort_unstable();
+    Ok(times[times.len() / 2])
 }

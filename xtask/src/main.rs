@@ -67,7 +67,7 @@ enum Command {
     },
     /// Compile the CUDA kernels for every chip, and write down what they take there
     Kernels {
-        /// Write machine code of all chips into this file instead: a build with SPARKHERD_KERNELS=FILE has it in the program
+        /// Write machine code of all chips into this file instead: a build with `SPARKHERD_KERNELS=FILE` has it in the program
         #[arg(long, value_name = "FILE", conflicts_with = "check")]
         bundle: Option<PathBuf>,
         /// Write nothing; fail if kernels take something else than is written down

@@ -85,9 +85,14 @@ impl OpenGpu {
         self.kernels.context().properties()
     }
 
+    /// Bytes that are free, and all of them.
+    pub fn memory_info(&self) -> Result<(u64, u64), DriverError> {
+        self.kernels.context().memory_info()
+    }
+
     /// Compares what the GPU has less with what was planned. Where others use it too nothing can be said.
     fn check_taken(&self, planned_bytes: u64) -> Result<(), GpuError> {
-        let (free_bytes, total_bytes) = self.kernels.context().memory_info()?;
+        let (free_bytes, total_bytes) = self.memory_info()?;
         let taken_bytes = self.free_bytes_before.saturating_sub(free_bytes);
         tracing::info!(taken_bytes, planned_bytes, free_bytes, total_bytes, "GPU memory taken by this load");
         // Of a memory that the host uses too, other processes take their part meanwhile.

@@ -8,6 +8,7 @@ mod step;
 use std::time::Duration;
 
 use sparkherd_kernels::{DeviceError, DriverError, Gpu};
+use thiserror::Error;
 
 use crate::report::{Limits, Rate, Speed};
 pub use limits::limits;
@@ -15,7 +16,7 @@ pub use limits::limits;
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// Launches of which the fastest third's slowest counts.
+    /// Of each kernel; the median counts.
     pub launches: usize,
     /// Sizes of matrices, contexts and the memory that is read are divided by this: 1 on a GPU; the shim takes its time.
     pub divisor: u32,
@@ -28,36 +29,15 @@ impl Extent {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum BenchError {
-    Device(DeviceError),
-    Driver(DriverError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error("{0}")]
     Step(String),
 }
-
-impl From<DeviceError> for BenchError {
-    fn from(error: DeviceError) -> Self {
-        Self::Device(error)
-    }
-}
-
-impl From<DriverError> for BenchError {
-    fn from(error: DriverError) -> Self {
-        Self::Driver(error)
-    }
-}
-
-impl std::fmt::Display for BenchError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Device(error) => error.fmt(formatter),
-            Self::Driver(error) => error.fmt(formatter),
-            Self::Step(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for BenchError {}
 
 /// All speeds, each beside the limit that bounds it. `gpu` gives one with memory of its own, freed when it is dropped.
 pub fn all(
@@ -69,21 +49,6 @@ pub fn all(
     speeds.extend(attention::all(gpu, extent, limits)?);
     speeds.extend(step::all(gpu, extent, limits)?);
     Ok(speeds)
-}
-
-/// What a launch takes: a third of them are faster, so that neither a cold start nor a lucky one counts.
-fn time(
-    gpu: &mut Gpu,
-    extent: Extent,
-    mut launch: impl FnMut(&mut Gpu) -> Result<(), BenchError>,
-) -> Result<Duration, BenchError> {
-    launch(gpu)?;
-    let mut times = Vec::with_capacity(extent.launches);
-    for _ in 0..extent.launches {
-        times.push(gpu.measure(&mut launch)?);
-    }
-    times.sort_unstable();
-    Ok(times[times.len() / 3])
 }
 
 fn speed(name: &'static str, shape: String, time: Duration, rate: Rate, limits: &Limits) -> Speed {

@@ -1,5 +1,4 @@
 //! The program as it will be started on a GPU, on a driver that is the host shim.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::fs;
 use std::process::Command;

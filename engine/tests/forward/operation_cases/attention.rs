@@ -76,9 +76,9 @@ pub(super) fn inputs(
                 slots: &slots,
             };
             if is_fused {
-                backend.attention_inputs(&args)?
+                backend.attention_inputs(&args)?;
             } else {
-                inputs_one_by_one(backend, &args)?
+                inputs_one_by_one(backend, &args)?;
             }
             backend.attention(Attention {
                 layer: 0,

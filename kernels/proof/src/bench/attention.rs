@@ -1,9 +1,9 @@
 use sparkherd_kernels::{
     Attention, AttentionRows, AttentionSplit, Device as _, DeviceMemory, DriverError, Gpu, KvDtype, KvLayer,
-    RowsOfSequence, Scoring, attention_tiles,
+    RowsOfSequence, Scoring, attention_tiles, median_time,
 };
 
-use super::{BenchError, Extent, speed, time};
+use super::{BenchError, Extent, speed};
 use crate::report::{Limits, Rate, Speed};
 
 /// Of an 8B model.
@@ -75,7 +75,7 @@ fn decode(
     };
     // SAFETY: the table's entries are of the pool's blocks, and a sequence has as many as its positions need.
     #[expect(unsafe_code, reason = "a launch whose table was made above")]
-    let took = time(gpu, extent, |gpu| Ok(unsafe { launch.launch(gpu) }?))?;
+    let took = median_time(gpu, extent.launches, |gpu| Ok::<_, BenchError>(unsafe { launch.launch(gpu) }?))?;
     let rate = Rate::of_bytes(at.pool.elements.bytes() as f64, took);
     Ok(speed(name, format!("{sequences} at {context}"), took, rate, limits))
 }
@@ -104,7 +104,7 @@ fn prompt(
     };
     // SAFETY: as above, and the one sequence has all rows.
     #[expect(unsafe_code, reason = "a launch whose numbers were made above")]
-    let took = time(gpu, extent, |gpu| Ok(unsafe { launch.launch(gpu) }?))?;
+    let took = median_time(gpu, extent.launches, |gpu| Ok::<_, BenchError>(unsafe { launch.launch(gpu) }?))?;
     // Of each head, products with keys and with values; a row sees half of all on average.
     let products = f64::from(rows) * f64::from(rows) / 2.0 * f64::from(QUERY_HEADS * HEAD_DIM) * 2.0;
     let rate = Rate::of_operations(2.0 * products, took);

@@ -1,7 +1,7 @@
 use sparkherd_checkpoint::Dtype;
-use sparkherd_kernels::{Device as _, DeviceMemory, DriverError, Gpu, Linear, LinearRows};
+use sparkherd_kernels::{Device as _, DeviceMemory, DriverError, Gpu, Linear, LinearRows, median_time};
 
-use super::{BenchError, Extent, speed, time};
+use super::{BenchError, Extent, speed};
 use crate::report::{Limits, Rate, Speed};
 
 /// Formats that models have, and their names in the table.
@@ -17,6 +17,8 @@ const MATRICES: [(u32, u32); 4] = [(4096, 4096), (14_336, 4096), (4096, 14_336),
 /// Rows of a decode, and of a prompt.
 const FEW_ROWS: [u32; 2] = [1, 8];
 const MANY_ROWS: [u32; 2] = [512, 2048];
+/// What is still many rows where sizes are divided.
+const MORE_THAN_FEW: u32 = 2 * sparkherd_kernels::LINEAR_ROWS_MAX;
 /// What is read once in a while must not be found in the cache: so many copies of a matrix are used in turns.
 const UNCACHED_BYTES: usize = 512 << 20;
 
@@ -36,7 +38,10 @@ pub(super) fn all(
     for (dtype, name) in FORMATS {
         for (outputs, inputs) in MATRICES.map(|(outputs, inputs)| (extent.size(outputs), extent.size(inputs)))
         {
-            for rows in FEW_ROWS.into_iter().chain(MANY_ROWS.map(|rows| rows.div_ceil(extent.divisor))) {
+            for rows in FEW_ROWS
+                .into_iter()
+                .chain(MANY_ROWS.map(|rows| rows.div_ceil(extent.divisor).max(MORE_THAN_FEW)))
+            {
                 let many = rows > sparkherd_kernels::LINEAR_ROWS_MAX;
                 // A prompt's head is of one row.
                 if many && outputs > extent.size(100_000) {
@@ -45,11 +50,13 @@ pub(super) fn all(
                 let mut gpu = gpu()?;
                 let at = operands(&mut gpu, extent, dtype, [rows, inputs, outputs])?;
                 let mut turn = 0;
-                let took = time(&mut gpu, extent, |gpu| {
+                let took = median_time(&mut gpu, extent.launches, |gpu| {
                     turn = (turn + 1) % at.copies.len();
                     let (x, weight, out) = (at.x, at.copies[turn], at.out);
                     if many {
-                        return Ok(LinearRows { x, weight, dtype, out, rows, inputs, outputs }.launch(gpu)?);
+                        return Ok::<_, BenchError>(
+                            LinearRows { x, weight, dtype, out, rows, inputs, outputs }.launch(gpu)?,
+                        );
                     }
                     Ok(Linear { x, weight, dtype, out, rows, inputs, outputs }.launch(gpu)?)
                 })?;

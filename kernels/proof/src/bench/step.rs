@@ -99,7 +99,7 @@ fn steps(
         times.push(begin.elapsed());
     }
     times.sort_unstable();
-    Ok(times[times.len() / 3])
+    Ok(times[times.len() / 2])
 }
 
 /// Weights are a block of random numbers over and over, small enough that sums stay finite.
@@ -116,6 +116,8 @@ fn write_checkpoint(directory: &Path, sizes: Sizes) -> std::io::Result<()> {
         "rope_theta": 10000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
     });
     std::fs::write(directory.join("config.json"), config.to_string())?;
+    // Nobody speaks to it; a checkpoint has one.
+    std::fs::write(directory.join("tokenizer.json"), "{}")?;
     let mut tensors = vec![
         ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),
         ("lm_head.weight".to_owned(), vec![vocabulary, hidden]),

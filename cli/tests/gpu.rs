@@ -1,0 +1,111 @@
+//! An engine on a GPU, as an agent starts it. The driver is the host shim: no other is at hand.
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+use sparkherd_checkpoint::Checkpoint;
+use sparkherd_engine::weights::ModelDirectory;
+use sparkherd_footprint::{KvDtype, Platform, plan, serving_default};
+use sparkherd_kernels::Cubins;
+use sparkherd_kernels_host::{cubins, library};
+use sparkherd_proof::checkpoints;
+use sparkherd_protocol::{Access, EngineConfig, Event};
+
+/// Killed when the test ends, however it ends.
+struct Engine {
+    child: Child,
+    events: BufReader<std::process::ChildStdout>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Engine {
+    fn start(directory: &Path, platform: Platform, kernels: &[u8]) -> Self {
+        let model_dir = directory.join("model");
+        fs::create_dir(&model_dir).unwrap();
+        checkpoints::named("tiny-llama3-bf16").unpack(&model_dir).unwrap();
+        let facts = Checkpoint::read(&ModelDirectory(model_dir.clone())).unwrap().inspection.facts;
+        let mut serving = serving_default(&facts, facts.max_context, 2);
+        serving.kv_dtype = KvDtype::Bf16;
+        let footprint = plan(&facts, &serving, &platform).unwrap();
+        let config = EngineConfig {
+            model_dir,
+            served_names: vec!["tiny".to_owned()],
+            serving,
+            platform,
+            footprint,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            access: Access { anonymous: true, key_hashes: Vec::new() },
+            incarnation: "one".to_owned(),
+            seed: 1,
+        };
+        let (file, bundle) = (directory.join("config.json"), directory.join("kernels"));
+        fs::write(&file, serde_json::to_vec(&config).unwrap()).unwrap();
+        fs::write(&bundle, kernels).unwrap();
+        let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd"));
+        program.arg("engine").arg("--config").arg(&file).arg("--cuda-driver").arg(library());
+        program.arg("--kernels").arg(&bundle).stdout(Stdio::piped()).stdin(Stdio::null());
+        let mut child = program.spawn().unwrap();
+        let events = BufReader::new(child.stdout.take().unwrap());
+        Self { child, events }
+    }
+
+    /// The next event that is no progress.
+    fn news(&mut self) -> Event {
+        loop {
+            let mut line = String::new();
+            assert!(self.events.read_line(&mut line).unwrap() > 0, "the engine ended");
+            match serde_json::from_str(&line).unwrap() {
+                Event::Loading { .. } | Event::Stats { .. } => {}
+                news => return news,
+            }
+        }
+    }
+}
+
+fn ask(address: SocketAddr, body: &Value) -> Value {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let body = body.to_string();
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: engine\r\nconnection: close\r\ncontent-type: application/json";
+    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+#[test]
+fn it_loads_records_and_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernels = Cubins::encode(&[cubins()]);
+    let mut engine = Engine::start(directory.path(), Platform::cuda(2), &kernels);
+    let Event::Ready { address, held_bytes, .. } = engine.news() else { panic!("it is not ready") };
+    let footprint: EngineConfig =
+        serde_json::from_slice(&fs::read(directory.path().join("config.json")).unwrap()).unwrap();
+    let parts = footprint.footprint.parts;
+    assert!(held_bytes >= parts.weights_bytes + parts.kv_bytes + parts.workspace_bytes, "{held_bytes} bytes");
+    let body =
+        json!({"model": "tiny", "prompt": "hello", "max_tokens": 5, "temperature": 0, "ignore_eos": true});
+    let answer = ask(address, &body);
+    assert_eq!(answer["usage"]["completion_tokens"], 5, "{answer}");
+    assert_eq!(ask(address, &body)["choices"], answer["choices"]);
+}
+
+#[test]
+fn kernels_of_another_program_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(directory.path(), Platform::cuda(2), b"sparkherd kernels 1\nabc\n");
+    let Event::Failed { reason, message } = engine.news() else { panic!("it did not fail") };
+    assert_eq!(reason, "DriverUnsupported");
+    assert!(message.contains("made from other sources: abc"), "{message}");
+}
