@@ -14,7 +14,7 @@ pub(super) fn read_to(
     let bytes = start * size_of::<f32>()..end * size_of::<f32>();
     let beyond = BackendError::OutOfRange { operation: "read", what: "values", got: end, limit };
     let to = transfer.as_mut_slice::<u8>().get_mut(bytes).ok_or(beyond)?;
-    // A copy of nothing would still be waited for.
+    // Of one kind there may be none.
     if !to.is_empty() {
         device.read(from, to)?;
     }
