@@ -14,7 +14,7 @@ mod fused;
 mod numbers;
 mod operands;
 
-use sparkherd_footprint::{ATTENTION_SPLITS_MAX, Buffer, KvDtype, Workspace};
+use sparkherd_footprint::{Buffer, KvDtype, Workspace};
 use sparkherd_kernels as kernels;
 use sparkherd_kernels::{Device, DeviceMemory, Recording};
 
@@ -25,6 +25,7 @@ use super::{
     unfused,
 };
 use crate::model::StepLimits;
+pub use attention::AttentionLimits;
 use attention::{list_first_blocks, list_positions};
 use numbers::{List, Numbers};
 use operands::{Memory, count};
@@ -43,22 +44,6 @@ pub struct CudaLimits {
     /// How few rows share the positions of each.
     pub attention: Option<AttentionLimits>,
 }
-
-/// Steps of few rows, as when every sequence decodes: the positions of each row are shared among blocks. A row gets the same
-/// whatever the others of such a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttentionLimits {
-    pub rows: usize,
-    /// Positions of one block, at least.
-    pub run_min: u32,
-    /// Blocks for each row.
-    pub splits: u32,
-    /// What they write, in all.
-    pub partial_elements: usize,
-}
-
-/// Fewer positions than this are not worth a block of their own: its eight warps have 32 each.
-const RUN_MIN: u32 = 256;
 
 /// Steps of more sequences are bound by arithmetic, and launch each kernel by itself.
 const RECORDED_ROWS_MAX: usize = 32;
@@ -107,20 +92,6 @@ fn size(what: &'static str, bytes: Option<u64>) -> Result<usize, BackendError> {
     let size = bytes.and_then(|bytes| usize::try_from(bytes).ok());
     let limit = usize::MAX;
     size.ok_or(BackendError::OutOfRange { operation: "allocate", what, got: limit, limit })
-}
-
-impl AttentionLimits {
-    /// None where one block is enough for any sequence, or there is no room.
-    fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Option<Self> {
-        let partial_elements = usize::try_from(workspace.partial.elements).ok()?;
-        let is_long = u32::try_from(steps.context).is_ok_and(|context| context > RUN_MIN);
-        (is_long && partial_elements > 0).then_some(Self {
-            rows: steps.sequences,
-            run_min: RUN_MIN,
-            splits: ATTENTION_SPLITS_MAX,
-            partial_elements,
-        })
-    }
 }
 
 impl<D: Device> Cuda<D> {
