@@ -99,12 +99,12 @@ impl Staging {
                     address += chunk.len() as u64;
                 }
                 driver.synchronize(stream)?;
+                self.slots.iter_mut().for_each(|slot| slot.is_copying = false);
                 for (chunk, slot) in part.chunks_mut(SLOT_BYTES).zip(&self.slots) {
                     std::ptr::copy_nonoverlapping(slot.memory.cast(), chunk.as_mut_ptr(), chunk.len());
                 }
             }
         }
-        self.slots.iter_mut().for_each(|slot| slot.is_copying = false);
         Ok(())
     }
 

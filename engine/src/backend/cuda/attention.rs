@@ -2,15 +2,35 @@
 
 use std::ops::Range;
 
+use sparkherd_footprint::{ATTENTION_SPLITS_MAX, Workspace};
 use sparkherd_kernels as kernels;
 use sparkherd_kernels::{Device, DeviceMemory, RowsOfSequence, attention_tiles};
 
 use super::{
-    AttentionLimits, Cuda,
+    Cuda,
     numbers::List,
     operands::{self, count},
 };
-use crate::backend::{Attention, AttentionOptions, BackendError, SequenceRows};
+use crate::{
+    backend::{Attention, AttentionOptions, BackendError, SequenceRows},
+    model::StepLimits,
+};
+
+/// Steps of few rows, as when every sequence decodes: the positions of each row are shared among blocks. A row gets the same
+/// whatever the others of such a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionLimits {
+    pub rows: usize,
+    /// Positions of one block, at least.
+    pub run_min: u32,
+    /// Blocks for each row.
+    pub splits: u32,
+    /// What they write, in all.
+    pub partial_elements: usize,
+}
+
+/// Fewer positions than this are not worth a block of their own: its eight warps have 32 each.
+const RUN_MIN: u32 = 256;
 
 /// Operands of a step's attention, whatever launches it takes.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +50,20 @@ struct Operands {
 struct RowNumbers {
     positions: DeviceMemory,
     first_blocks: DeviceMemory,
+}
+
+impl AttentionLimits {
+    /// None where one block is enough for any sequence, or there is no room.
+    pub(super) fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Option<Self> {
+        let partial_elements = usize::try_from(workspace.partial.elements).ok()?;
+        let is_long = u32::try_from(steps.context).is_ok_and(|context| context > RUN_MIN);
+        (is_long && partial_elements > 0).then_some(Self {
+            rows: steps.sequences,
+            run_min: RUN_MIN,
+            splits: ATTENTION_SPLITS_MAX,
+            partial_elements,
+        })
+    }
 }
 
 impl<D: Device> Cuda<D> {

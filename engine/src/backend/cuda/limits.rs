@@ -1,6 +1,6 @@
-use sparkherd_footprint::{ATTENTION_SPLITS_MAX, Buffer, Workspace};
+use sparkherd_footprint::{Buffer, Workspace};
 
-use super::SamplingLimits;
+use super::{AttentionLimits, SamplingLimits};
 use crate::{backend::BackendError, model::StepLimits};
 
 /// What is allocated, and what a step has at most.
@@ -19,22 +19,6 @@ pub struct CudaLimits {
     /// How many tokens are chosen on the device.
     pub sampling: Option<SamplingLimits>,
 }
-
-/// Steps of few rows, as when every sequence decodes: the positions of each row are shared among blocks. A row gets the same
-/// whatever the others of such a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttentionLimits {
-    pub rows: usize,
-    /// Positions of one block, at least.
-    pub run_min: u32,
-    /// Blocks for each row.
-    pub splits: u32,
-    /// What they write, in all.
-    pub partial_elements: usize,
-}
-
-/// Fewer positions than this are not worth a block of their own: its eight warps have 32 each.
-const RUN_MIN: u32 = 256;
 
 /// Steps of more sequences are bound by arithmetic, and launch each kernel by itself.
 const RECORDED_ROWS_MAX: usize = 32;
@@ -68,18 +52,4 @@ fn size(what: &'static str, bytes: Option<u64>) -> Result<usize, BackendError> {
     let size = bytes.and_then(|bytes| usize::try_from(bytes).ok());
     let limit = usize::MAX;
     size.ok_or(BackendError::OutOfRange { operation: "allocate", what, got: limit, limit })
-}
-
-impl AttentionLimits {
-    /// None where one block is enough for any sequence, or there is no room.
-    fn of_steps(steps: &StepLimits, workspace: &Workspace) -> Option<Self> {
-        let partial_elements = usize::try_from(workspace.partial.elements).ok()?;
-        let is_long = u32::try_from(steps.context).is_ok_and(|context| context > RUN_MIN);
-        (is_long && partial_elements > 0).then_some(Self {
-            rows: steps.sequences,
-            run_min: RUN_MIN,
-            splits: ATTENTION_SPLITS_MAX,
-            partial_elements,
-        })
-    }
 }

@@ -28,8 +28,9 @@ use super::{
     arena::{Arena, ArenaError},
     unfused,
 };
+pub use attention::AttentionLimits;
 use attention::{list_first_blocks, list_positions};
-pub use limits::{AttentionLimits, CudaLimits};
+pub use limits::CudaLimits;
 use numbers::{List, Numbers};
 use operands::{Memory, count};
 use read::read_to;
