@@ -3,10 +3,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use sparkherd_kernels::{
-    ARCHITECTURES, ComputeCapability, CubinsError, Driver, DriverError, Gpu, GpuContext, GpuKernels,
-    GpuProperties, KernelPlaces, ProvideError, Provided,
+    ARCHITECTURES, ComputeCapability, Driver, DriverError, Gpu, GpuContext, GpuKernels, GpuProperties,
+    KernelPlaces, ProvideError, Provided,
 };
 use thiserror::Error;
+
+use crate::backend::cuda::{SelfTestError, self_test};
 
 use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, load_model_on_device};
 
@@ -31,7 +33,7 @@ pub enum GpuError {
     #[error(transparent)]
     Kernels(#[from] ProvideError),
     #[error(transparent)]
-    Cubins(#[from] CubinsError),
+    SelfTest(#[from] SelfTestError),
     #[error(
         "the GPU has {taken_bytes} bytes less than before the load, the plan says {planned_bytes} at most"
     )]
@@ -109,6 +111,10 @@ pub(super) fn load(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadedModel, LoadError> {
     let gpu = choice.open()?;
+    // On memory of its own, which is given back before the model takes its own.
+    let compared =
+        self_test(gpu.device().map_err(GpuError::from)?, config.serving.kv_dtype).map_err(GpuError::from)?;
+    tracing::info!(compared, "kernels give what the oracle gives");
     let device = gpu.device().map_err(GpuError::from)?;
     let model = load_model_on_device(config, device, |limits| limits, progress)?;
     gpu.check_taken(model.footprint().device_bytes)?;

@@ -16,6 +16,7 @@ mod numbers;
 mod operands;
 mod read;
 mod sample;
+mod self_test;
 
 use sparkherd_footprint::KvDtype;
 use sparkherd_kernels as kernels;
@@ -36,6 +37,7 @@ use operands::{Memory, count};
 use read::read_to;
 use sample::Sampling;
 pub use sample::SamplingLimits;
+pub use self_test::{SelfTestError, self_test};
 
 #[derive(Debug)]
 pub struct Cuda<D> {

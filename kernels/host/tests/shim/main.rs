@@ -15,6 +15,7 @@ mod nvfp4;
 mod operations;
 mod recordings;
 mod sampling;
+mod self_test;
 
 use std::env;
 use std::sync::Arc;
