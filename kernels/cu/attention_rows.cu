@@ -49,7 +49,8 @@ struct AttentionRowsArguments {
 template <u32 DIM_>
 struct Shape {
     static constexpr u32 DIM = DIM_;
-    // Keys of a tile: as many as 32 KiB of keys and values have room for, less where queries have to fit beside them.
+    // Keys of a tile, whole blocks of the pool: with their values they have 16 KiB at most, which is what 64 queries of 256 values
+    // leave of 48.
     static constexpr u32 KEYS = DIM == 64 ? 64 : DIM == 256 ? 16 : 32;
     static constexpr u32 PIECES = DIM / PIECE;
     // Which bits of a row's number swap its pieces: these leave them within the row.

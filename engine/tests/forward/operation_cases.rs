@@ -171,6 +171,8 @@ pub(crate) fn all() -> Vec<Case> {
     cases
 }
 
+pub(crate) use attention::decode_beside_a_prompt;
+
 /// The same in one operation and in the several that it is made of.
 pub(crate) fn fused_and_one_by_one() -> Vec<[Case; 2]> {
     let gated = [(Dtype::F32, 1, 50), (Dtype::Bf16, 8, 100), (Dtype::F16, 3, 64), (Dtype::Q4K, 2, 512)]

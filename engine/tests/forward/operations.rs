@@ -8,7 +8,7 @@ use sparkherd_engine::backend::{
 };
 use sparkherd_footprint::KvDtype;
 
-use crate::operation_cases::{Case, all, fused_and_one_by_one};
+use crate::operation_cases::{Case, all, decode_beside_a_prompt, fused_and_one_by_one};
 
 /// More than this machine may have, so that pieces really go to several threads.
 const THREADS: usize = 3;
@@ -52,6 +52,15 @@ fn every_instruction_path_gives_the_same_bits() {
             let got: Vec<u32> = cpu(&case, path).into_iter().map(f32::to_bits).collect();
             assert_eq!(got, wanted, "{} on {}", case.name, path.name());
         }
+    }
+}
+
+#[test]
+fn attention_of_an_answer_has_the_same_bits_beside_a_prompt() {
+    for path in Path::available() {
+        let bits: Vec<u32> = cpu(&decode_beside_a_prompt(), path).into_iter().map(f32::to_bits).collect();
+        let (alone, beside) = bits.split_at(bits.len() / 2);
+        assert!(!alone.is_empty() && alone == beside, "{}", path.name());
     }
 }
 

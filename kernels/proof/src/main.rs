@@ -118,6 +118,7 @@ fn checks(device: impl Fn() -> Result<Gpu, DriverError>) -> Result<Vec<Check>> {
     let mut checks = vec![operations::check("", None, device)];
     checks.extend([16, 37].map(|run_min| operations::check_attention("", run_min, device)));
     checks.push(operations::check_fused(device));
+    checks.push(operations::check_beside_a_prompt(device));
     checks.push(models::check(device));
     checks.push(choices::check(device));
     checks.push(recordings::check(device));

@@ -213,6 +213,43 @@ fn attention_of_many_sequences() -> Case {
     case
 }
 
+/// The attention of one row after 70 others: in a step of its own, then beside a prompt of 20.
+pub(crate) fn decode_beside_a_prompt() -> Case {
+    const EARLIER: usize = 70;
+    const PROMPT: usize = 20;
+    let (query_heads, kv_heads, head_dim) = (4, 2, 20);
+    let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
+    // Two blocks for the prompt, then those of the one row's sequence.
+    let slots: Vec<u32> = (0..PROMPT).chain(32..=32 + EARLIER).map(|slot| slot as u32).collect();
+    let tokens = slots.len();
+    let mut case = case(
+        "attention of one row, alone and beside a prompt".to_owned(),
+        vec![],
+        vec![(tokens, kv_width), (tokens, kv_width), (1 + PROMPT, width), (1, width), (1 + PROMPT, width)],
+        move |backend, _, at| {
+            backend.kv_write(KvWrite { layer: 0, keys: at[0], values: at[1], slots: &slots })?;
+            let sequences = [
+                SequenceRows { first_row: 0, rows: 1, position: EARLIER, first_block: 0 },
+                SequenceRows { first_row: 1, rows: PROMPT, position: 0, first_block: 5 },
+            ];
+            for (sequences, out) in [(&sequences[..1], at[3]), (&sequences[..], at[4])] {
+                backend.attention(Attention {
+                    layer: 0,
+                    queries: at[2].first(out.rows),
+                    scale: 1.0 / (head_dim as f32).sqrt(),
+                    options: AttentionOptions::default(),
+                    sequences,
+                    block_tables: &[2, 3, 4, 5, 6, 0, 1],
+                    out,
+                })?;
+            }
+            Ok(vec![at[3], at[4].first(1)])
+        },
+    );
+    case.kv = KvShape { layers: 1, blocks: 7, kv_heads, head_dim, dtype: KvDtype::Bf16 };
+    case
+}
+
 /// Each by itself, and all together: windows of a row alone, of less than a block, and of more than some rows have.
 fn attention_options() -> [Options; 7] {
     let none = Options::default();

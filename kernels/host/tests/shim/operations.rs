@@ -1,6 +1,6 @@
 use std::env;
 
-use sparkherd_proof::operations::{check, check_attention, check_fused};
+use sparkherd_proof::operations::{check, check_attention, check_beside_a_prompt, check_fused};
 use sparkherd_proof::report::Check;
 
 /// Of a fault in one operation the other operations' cases see nothing: `SPARKHERD_KERNELS_CASES` names part of those to run.
@@ -38,4 +38,9 @@ fn attention_that_blocks_share_is_within_the_bound_too() {
 #[test]
 fn what_is_one_launch_gives_the_same_bits_as_its_parts() {
     assert_proven(check_fused(crate::device));
+}
+
+#[test]
+fn attention_of_an_answer_has_the_same_bits_beside_a_prompt() {
+    assert_proven(check_beside_a_prompt(crate::device));
 }

@@ -368,7 +368,7 @@ pub const MUTATIONS: &[Mutation] = &[
         text: "blockIdx.y * tile.group + (tile.first_query + query) % tile.group",
         replacement: "blockIdx.y * tile.group",
         what: "all heads of a group have the sink of the first",
-        cases: "50 + 45 tokens, Options { window: None, sinks: Some(F32)",
+        cases: "50 + 45 tokens, Options { window: Some(20)",
         seen: Seen::AsResult,
     },
     Mutation {
