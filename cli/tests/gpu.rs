@@ -1,5 +1,5 @@
 //! An engine on a GPU, as an agent starts it. The driver is the host shim: no other is at hand.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

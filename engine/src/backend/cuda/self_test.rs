@@ -202,9 +202,14 @@ fn matrix(dtype: Dtype) -> Weight {
 }
 
 fn matrix_bytes(dtype: Dtype) -> usize {
-    // Whole blocks: every format has them of 256 values at most.
-    let bytes = WIDTH * WIDTH / dtype.block_elements() as usize * dtype.block_bytes() as usize;
-    bytes.next_multiple_of(256)
+    let (elements, bytes) = block(dtype);
+    (WIDTH * WIDTH / elements * bytes).next_multiple_of(256)
+}
+
+/// Values and bytes of a block; a format without blocks has one of each value.
+#[expect(clippy::cast_possible_truncation, reason = "256 values and 210 bytes at most")]
+const fn block(dtype: Dtype) -> (usize, usize) {
+    (dtype.block_elements() as usize, dtype.block_bytes() as usize)
 }
 
 /// Any bytes are numbers of a block; its scales are such that products are of some size 1.
@@ -236,8 +241,9 @@ fn put<const N: usize>(bytes: &mut [u8], values: &[f32], encode: impl Fn(f32) ->
 
 /// `scales`: where a block has numbers of 16 bits that others are multiplied by, which reach `range`.
 fn put_blocks(bytes: &mut [u8], values: &[f32], dtype: Dtype, scales: &[usize], range: f32) {
-    let blocks = bytes.chunks_exact_mut(dtype.block_bytes() as usize);
-    for (block, values) in blocks.zip(values.chunks_exact(dtype.block_elements() as usize)) {
+    let (elements, block_bytes) = block(dtype);
+    let blocks = bytes.chunks_exact_mut(block_bytes);
+    for (block, values) in blocks.zip(values.chunks_exact(elements)) {
         for (byte, value) in block.iter_mut().zip(values.iter().cycle()) {
             *byte = value.to_le_bytes()[1];
         }
