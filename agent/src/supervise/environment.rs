@@ -1,9 +1,36 @@
 use std::ffi::OsString;
 
-/// What a child may see of the agent's environment: how to log and where programs lie, never where the API server is.
-const KEPT: [&str; 4] = ["PATH", "RUST_LOG", "RUST_BACKTRACE", "LD_LIBRARY_PATH"];
+/// What a child may see of the agent's environment: how to log, where programs lie and which GPUs are its own, never where the API
+/// server is.
+const KEPT: [&str; 6] =
+    ["PATH", "RUST_LOG", "RUST_BACKTRACE", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"];
+
+/// The driver loads all kernels with their module. By itself it would load each when it is first launched, and take memory then,
+/// long after the engine has said that it is ready.
+const MODULES: (&str, &str) = ("CUDA_MODULE_LOADING", "EAGER");
 
 /// The environment of every child, out of the agent's own.
 pub fn child_environment(own: impl Iterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    own.filter(|(name, _)| KEPT.iter().any(|kept| name == kept)).collect()
+    let kept = own.filter(|(name, _)| KEPT.iter().any(|kept| name == kept));
+    kept.chain([(MODULES.0.into(), MODULES.1.into())]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::child_environment;
+
+    #[test]
+    fn a_child_sees_its_gpus_and_not_the_api_server() {
+        let own = [
+            ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+            ("CUDA_VISIBLE_DEVICES", "1"),
+            ("CUDA_MODULE_LOADING", "LAZY"),
+        ];
+        let own = own.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let wanted = [("CUDA_VISIBLE_DEVICES", "1"), ("CUDA_MODULE_LOADING", "EAGER")];
+        let wanted = wanted.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        assert_eq!(child_environment(own.into_iter()), wanted);
+    }
 }

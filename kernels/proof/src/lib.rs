@@ -16,6 +16,7 @@ pub mod bench;
 pub mod checkpoints;
 pub mod choices;
 pub mod models;
+pub mod nvfp4;
 #[expect(dead_code, reason = "bounds of the CPU's own rounding")]
 #[path = "../../../engine/tests/forward/operation_cases.rs"]
 mod operation_cases;

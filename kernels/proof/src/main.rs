@@ -12,7 +12,7 @@ use sparkherd_engine::GpuChoice;
 use sparkherd_kernels::{DriverError, Gpu, KernelPlaces};
 use sparkherd_proof::bench::{self, Extent};
 use sparkherd_proof::report::{Check, Report};
-use sparkherd_proof::{choices, models, operations, recordings};
+use sparkherd_proof::{choices, models, nvfp4, operations, recordings};
 
 /// Launches of each kernel that is measured.
 const LAUNCHES: usize = 30;
@@ -119,6 +119,7 @@ fn checks(device: impl Fn() -> Result<Gpu, DriverError>) -> Result<Vec<Check>> {
     checks.extend([16, 37].map(|run_min| operations::check_attention("", run_min, device)));
     checks.push(operations::check_fused(device));
     checks.push(operations::check_beside_a_prompt(device));
+    checks.push(nvfp4::check(device));
     checks.push(models::check(device));
     checks.push(choices::check(device));
     checks.push(recordings::check(device));
