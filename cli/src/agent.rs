@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use sparkherd_agent::kubernetes::{self, Clients, Identity};
 use sparkherd_agent::{Agent, AgentConfig, PortRange, bind_admin, child_environment, link};
 use sparkherd_crds::parse_quantity;
-use sparkherd_gpu::Nvml;
+use sparkherd_gpu::{GpuSource as _, Nvml};
 
 use crate::cluster;
 use crate::gpu::{BackendArg, GpuArgs};
@@ -77,6 +77,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         backend,
         gpu,
     } = args;
+    let nvml = Nvml::open();
     let config = AgentConfig {
         child_environment: child_environment(std::env::vars_os()),
         node_name: node_name.clone(),
@@ -88,8 +89,8 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         engine_ports,
         proc_root,
         engine_arguments: gpu.arguments(),
-        backend: backend.into(),
-        gpu: Arc::new(Nvml::open()),
+        backend: gpu.wish(backend, &nvml.read()),
+        gpu: Arc::new(nvml),
         fake_engines,
     };
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;

@@ -6,15 +6,17 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::StrDeserializer;
-use sparkherd_agent::{MemoryProbe, default_reserve_bytes};
+use sparkherd_agent::{BackendWish, MemoryProbe, default_reserve_bytes};
 use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_crds::parse_quantity;
 use sparkherd_footprint::{FootprintError, Platform};
+use sparkherd_gpu::{GpuError, GpuMemoryDomain, GpuReport, GpuSource as _, Nvml, memory_domain};
 
+use crate::gpu::BackendArg;
 use crate::inspect::Directory;
 use report::{Memory, Report, Wish};
 
@@ -47,6 +49,9 @@ pub(crate) struct FitArgs {
     /// Judge for an otherwise empty machine of this much memory, such as 119Gi, instead of this one as it is now.
     #[arg(long, value_parser = parse_quantity)]
     total: Option<u64>,
+    /// What the engine would compute on; its memory is the host's, as a GPU's is on a Spark.
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    backend: BackendArg,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -66,7 +71,8 @@ pub(crate) fn run(args: &FitArgs) -> anyhow::Result<()> {
         memory_bytes: args.memory,
         requantize: args.requantize,
     };
-    let report = Report::new(checkpoint.inspection.facts, Platform::cpu(threads), wish, memory);
+    let platform = platform(args.backend, threads, &Nvml::open().read(), memory.total_bytes)?;
+    let report = Report::new(checkpoint.inspection.facts, platform, wish, memory);
     let mut output = io::stdout().lock();
     let fits = match report {
         Ok(report) => {
@@ -87,6 +93,21 @@ pub(crate) fn run(args: &FitArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `gpus`: what the driver said. A GPU with memory of its own is not judged: what is here is the host's.
+fn platform(
+    backend: BackendArg,
+    threads: u32,
+    gpus: &Result<GpuReport, GpuError>,
+    host_total_bytes: u64,
+) -> anyhow::Result<Platform> {
+    let gpu = gpus.as_ref().ok().and_then(GpuReport::first);
+    if gpu.is_some_and(|gpu| memory_domain(gpu, host_total_bytes) == GpuMemoryDomain::Device) {
+        ensure!(backend != BackendArg::Cuda, "the GPU has memory of its own, which fit does not judge yet");
+        return Ok(Platform::cpu(threads));
+    }
+    Ok(BackendWish::from(backend).platform(threads, gpus)?)
+}
+
 fn requantize(text: &str) -> Result<Requantize, String> {
     let words: StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
     Requantize::deserialize(words).map_err(|error| error.to_string())
@@ -99,4 +120,35 @@ fn memory(total: Option<u64>, reserve: Option<u64>) -> anyhow::Result<Memory> {
     let sample = probe.sample(&[])?;
     let reserve_bytes = reserve.unwrap_or_else(|| default_reserve_bytes(probe.machine(), sample.total_bytes));
     Ok(Memory { total_bytes: sample.total_bytes, available_bytes: sample.available_bytes, reserve_bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use sparkherd_footprint::Backend;
+    use sparkherd_gpu::{Gpu, GpuError, GpuMemory, GpuReport};
+
+    use super::platform;
+    use crate::gpu::BackendArg;
+
+    const HOST_BYTES: u64 = 120 << 30;
+
+    fn report(name: &str, memory_bytes: Option<u64>) -> GpuReport {
+        let memory =
+            memory_bytes.map(|total_bytes| GpuMemory { total_bytes, used_bytes: 0, free_bytes: total_bytes });
+        let gpu = Gpu { name: Some(name.to_owned()), memory, ..Gpu::default() };
+        GpuReport { gpus: vec![gpu], ..GpuReport::default() }
+    }
+
+    #[test]
+    fn a_spark_is_judged_for_its_gpu_and_a_card_is_not() {
+        let of =
+            |backend, gpus| platform(backend, 2, &gpus, HOST_BYTES).map(|platform| platform.backend).ok();
+        let spark = || Ok(report("NVIDIA GB10", None));
+        assert_eq!(of(BackendArg::Auto, spark()), Some(Backend::Cuda));
+        assert_eq!(of(BackendArg::Cpu, spark()), Some(Backend::Cpu));
+        let card = || Ok(report("NVIDIA H200", Some(140 << 30)));
+        assert_eq!([of(BackendArg::Auto, card()), of(BackendArg::Cuda, card())], [Some(Backend::Cpu), None]);
+        let none = || Err(GpuError::NoDriver);
+        assert_eq!([of(BackendArg::Auto, none()), of(BackendArg::Cuda, none())], [Some(Backend::Cpu), None]);
+    }
 }

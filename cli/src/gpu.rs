@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use sparkherd_agent::BackendWish;
 use sparkherd_engine::GpuChoice;
-use sparkherd_kernels::KernelPlaces;
+use sparkherd_gpu::{CUDA_MIN, CudaVersion, GpuError, GpuReport};
+use sparkherd_kernels::{ARCHITECTURES, ComputeCapability, KernelPlaces};
 
 /// What engines compute on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum BackendArg {
-    /// The GPU if the driver shows one, else the CPU
+    /// The GPU if the driver shows one that this program has kernels for, else the CPU
     Auto,
     /// The GPU; without one nothing starts
     Cuda,
@@ -48,7 +49,29 @@ pub(crate) struct GpuArgs {
     kernel_cache: Option<PathBuf>,
 }
 
+/// Why engines compute on the CPU although there is a GPU.
+#[derive(Debug, PartialEq, Eq)]
+enum NotCuda {
+    Capability(Option<(u32, u32)>),
+    Driver(CudaVersion),
+    Kernels(String),
+}
+
 impl GpuArgs {
+    /// What the agent is to start engines on. `auto` takes a GPU only if this program has kernels for it.
+    pub(crate) fn wish(&self, backend: BackendArg, gpus: &Result<GpuReport, GpuError>) -> BackendWish {
+        let gpu = gpus.as_ref().ok().and_then(GpuReport::first);
+        let (BackendArg::Auto, Some(gpu)) = (backend, gpu) else { return backend.into() };
+        let cuda = gpus.as_ref().ok().and_then(|report| report.cuda);
+        match usable(gpu.compute_capability, cuda, &self.choice().kernels) {
+            Ok(()) => BackendWish::Auto,
+            Err(reason) => {
+                tracing::warn!(gpu = gpu.name, ?reason, "engines compute on the CPU: the GPU cannot be used");
+                BackendWish::Cpu
+            }
+        }
+    }
+
     pub(crate) fn choice(&self) -> GpuChoice {
         let Self { gpu, cuda_driver, kernels, nvrtc, kernel_cache } = self.clone();
         let kernels = KernelPlaces { file: kernels, compiler: nvrtc, cache: kernel_cache };
@@ -70,11 +93,51 @@ impl GpuArgs {
     }
 }
 
+/// Whether kernels can be had for a GPU, and its driver loads them. What the driver does not tell is left to the engine.
+fn usable(
+    capability: Option<(u32, u32)>,
+    cuda: Option<CudaVersion>,
+    kernels: &KernelPlaces,
+) -> Result<(), NotCuda> {
+    if let Some(cuda) = cuda.filter(|cuda| *cuda < CUDA_MIN) {
+        return Err(NotCuda::Driver(cuda));
+    }
+    let chip = capability.map(|(major, minor)| ComputeCapability { major, minor });
+    let architecture = chip.and_then(|chip| chip.architecture(&ARCHITECTURES));
+    let architecture = architecture.ok_or(NotCuda::Capability(capability))?;
+    kernels.check(architecture).map_err(|error| NotCuda::Kernels(error.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use std::path::PathBuf;
 
-    use super::GpuArgs;
+    use clap::Parser as _;
+    use sparkherd_agent::BackendWish;
+    use sparkherd_gpu::{CudaVersion, Gpu, GpuError, GpuReport};
+
+    use super::{BackendArg, GpuArgs};
+
+    fn machine(capability: (u32, u32), major: u32) -> GpuReport {
+        let gpu = Gpu { compute_capability: Some(capability), ..Gpu::default() };
+        let cuda = Some(CudaVersion { major, minor: 0 });
+        GpuReport { cuda, gpus: vec![gpu], ..GpuReport::default() }
+    }
+
+    #[test]
+    fn a_gpu_is_taken_by_itself_only_if_there_are_kernels_for_it() {
+        let with = GpuArgs { kernels: Some(PathBuf::from("/kernels")), ..Line::parse_from(["agent"]).gpu };
+        assert_eq!(with.wish(BackendArg::Auto, &Ok(machine((12, 1), 13))), BackendWish::Auto);
+        assert_eq!(with.wish(BackendArg::Cuda, &Ok(machine((12, 1), 13))), BackendWish::Cuda);
+        for unusable in [machine((7, 5), 13), machine((10, 3), 13), machine((12, 1), 12)].map(Ok) {
+            assert_eq!(with.wish(BackendArg::Auto, &unusable), BackendWish::Cpu);
+            // Whoever asks for it is told by the engine.
+            assert_eq!(with.wish(BackendArg::Cuda, &unusable), BackendWish::Cuda);
+        }
+        let without = GpuArgs { nvrtc: Some(PathBuf::from("/nowhere")), kernels: None, ..with };
+        assert_eq!(without.wish(BackendArg::Auto, &Ok(machine((12, 1), 13))), BackendWish::Cpu);
+        assert_eq!(without.wish(BackendArg::Auto, &Err(GpuError::NoDriver)), BackendWish::Auto);
+    }
 
     #[derive(Debug, clap::Parser)]
     struct Line {

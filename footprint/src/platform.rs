@@ -36,7 +36,7 @@ pub const CPU_RUNTIME_HOST_BYTES: u64 = 40 << 20;
 pub const CUDA_RUNTIME_HOST_BYTES: u64 = CPU_RUNTIME_HOST_BYTES + (16 << 20) + (200 << 20);
 
 /// [`Platform::runtime_device_bytes`]: the context, the machine code, recorded steps, and allocations rounded up to 2 MiB. A bound
-/// that no GPU has been asked about yet; an engine that takes more says so and does not start.
+/// that no GPU has been asked about yet; an engine whose GPU has lost more says so in its log.
 pub const CUDA_RUNTIME_DEVICE_BYTES: u64 = 1 << 30;
 
 impl Platform {

@@ -20,5 +20,5 @@ pub use clock::{ClockJudge, SLOW_CLOCK_MHZ};
 pub use domain::{GpuMemoryDomain, memory_domain};
 pub use fault::{Fault, SoftwareStack, known_faults};
 pub use nvml::Nvml;
-pub use report::{CudaVersion, Gpu, GpuMemory, GpuProcess, GpuReport, ThrottleReason};
+pub use report::{CUDA_MIN, CudaVersion, Gpu, GpuMemory, GpuProcess, GpuReport, ThrottleReason};
 pub use source::{GpuError, GpuSource, NoGpu};

@@ -23,6 +23,9 @@ pub struct CudaVersion {
     pub minor: u32,
 }
 
+/// Our kernels come as machine code of CUDA 13: drivers from 580 on load it.
+pub const CUDA_MIN: CudaVersion = CudaVersion { major: 13, minor: 0 };
+
 impl CudaVersion {
     /// As the driver counts it: `13010` is 13.1.
     pub fn from_number(number: i32) -> Option<Self> {

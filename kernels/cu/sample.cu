@@ -60,8 +60,11 @@ DEVICE Outcome likeliest_of(const Row& row, SelectScratch& scratch) {
     }
     faulty = block_merge(faulty, scratch, [](u64 a, u64 b) { return a < b ? a : b; });
     best = block_merge(best, scratch, [](u64 a, u64 b) { return a > b ? a : b; });
+    const bool is_finite = isfinite(row.logits[token_of(best)]);
+    // Every thread has read before one goes on and changes the row: all of them decide the same.
+    __syncthreads();
     if (faulty != ~0ull) return {NOT_A_NUMBER, static_cast<u32>(faulty)};
-    if (!isfinite(row.logits[token_of(best)])) return {NO_FINITE, row.vocabulary};
+    if (!is_finite) return {NO_FINITE, row.vocabulary};
     return {CHOSEN, token_of(best)};
 }
 
@@ -78,6 +81,7 @@ DEVICE Outcome likeliest_allowed(const Row& row, u32& allowed, SelectScratch& sc
     allowed = static_cast<u32>(block_merge(count, scratch, [](u64 a, u64 b) { return a + b; }));
     if (allowed == 0) return {NOTHING_ALLOWED, 0};
     const float highest = row.logits[token_of(best)];
+    __syncthreads();
     if (!(highest > minus_infinity())) return {NOTHING_ALLOWED, 0};
     if (!isfinite(highest)) return {NO_FINITE, allowed};
     return {CHOSEN, token_of(best)};

@@ -47,6 +47,8 @@ pub enum CompileError {
     Library(String),
     #[error("{source_name} does not compile for {architecture}: {log}")]
     Source { source_name: &'static str, architecture: Architecture, log: String },
+    #[error("NVRTC names no kernels of {source_name} for {architecture}")]
+    NoKernels { source_name: &'static str, architecture: Architecture },
     #[error("NVRTC's {function} failed: {reason}")]
     Function { function: &'static str, reason: String },
 }

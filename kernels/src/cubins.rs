@@ -66,7 +66,10 @@ impl Cubins {
         let (mut modules, mut resources) = (Vec::new(), Vec::new());
         for source in SOURCES {
             let cubin = compiler.compile(source, architecture)?;
-            let kernels = cubin.resources.iter().map(|resources| resources.kernel.clone()).collect();
+            let kernels: Vec<_> = cubin.resources.iter().map(|resources| resources.kernel.clone()).collect();
+            if kernels.is_empty() {
+                return Err(CompileError::NoKernels { source_name: source.name, architecture });
+            }
             modules.push(CubinModule { source: source.name.to_owned(), kernels, bytes: cubin.bytes });
             resources.extend(cubin.resources);
         }

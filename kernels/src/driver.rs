@@ -35,6 +35,8 @@ pub enum DriverError {
 #[derive(Debug)]
 pub struct Driver {
     functions: Functions,
+    /// `cuFuncLoad`, which drivers since CUDA 12.4 have.
+    load_function: Option<unsafe extern "C" fn(Handle) -> Status>,
     /// Holds the functions; closed last.
     _library: Library,
 }
@@ -129,10 +131,27 @@ impl Driver {
         // SAFETY: a driver's initialisers touch nothing of ours.
         let library = unsafe { Library::new(path.unwrap_or(OsStr::new(DRIVER_LIBRARY))) }
             .map_err(|error| DriverError::Library(error.to_string()))?;
-        let driver = Self { functions: Functions::look_up(&library)?, _library: library };
+        // SAFETY: the type is that of cuda.h.
+        let load_function = unsafe { library.get::<unsafe extern "C" fn(Handle) -> Status>("cuFuncLoad") };
+        let load_function = load_function.ok().map(|symbol| *symbol);
+        let functions = Functions::look_up(&library)?;
+        let driver = Self { functions, load_function, _library: library };
         // SAFETY: to be called first, with no flags there are.
         unsafe { driver.init(0) }?;
         Ok(driver)
+    }
+
+    /// Loads a kernel now, whatever the driver would do by itself, where the driver can be told to.
+    ///
+    /// # Safety
+    ///
+    /// The function is alive, and its context is the current one.
+    pub(crate) unsafe fn load_function(&self, function: Handle) -> Result<(), DriverError> {
+        match self.load_function {
+            // SAFETY: the caller's.
+            Some(load) => self.outcome("cuFuncLoad", unsafe { load(function) }),
+            None => Ok(()),
+        }
     }
 
     fn outcome(&self, function: &'static str, status: Status) -> Result<(), DriverError> {

@@ -35,6 +35,7 @@ pub struct Gpu {
     allocated: Vec<DeviceMemory>,
     /// `CUgraphExec`s, in the order they were recorded.
     recordings: Vec<Handle>,
+    is_recording: bool,
     /// Of the arguments of a launch, aligned as structures are.
     arguments: Vec<u64>,
 }
@@ -65,7 +66,10 @@ impl GpuKernels {
             let mut function = std::ptr::null_mut();
             let c_name = CString::new(name.as_str()).unwrap_or_default();
             // SAFETY: the place is ours, the module was just loaded, and the name ends.
-            unsafe { driver.function(&raw mut function, module, c_name.as_ptr()) }?;
+            unsafe {
+                driver.function(&raw mut function, module, c_name.as_ptr())?;
+                driver.load_function(function)?;
+            }
             self.functions.insert(name.clone(), function);
         }
         Ok(())
@@ -106,6 +110,7 @@ impl Gpu {
             staging,
             allocated: Vec::new(),
             recordings: Vec::new(),
+            is_recording: false,
             arguments: Vec::new(),
         })
     }
@@ -124,6 +129,14 @@ impl Gpu {
         work(self)?;
         let end = Event::record(&kernels.context, self.stream)?;
         Ok(start.until(&end)?)
+    }
+
+    /// A copy would be recorded as one of whatever lies in the ring when it is repeated.
+    fn refuse_copy(&self, bytes: usize) -> Result<(), DeviceError> {
+        if !self.is_recording {
+            return Ok(());
+        }
+        Err(DeviceError::Copy { bytes, reason: "launches are being recorded".to_owned() })
     }
 
     fn driver(&self) -> Result<&Driver, DriverError> {
@@ -198,6 +211,7 @@ impl Device for Gpu {
     }
 
     fn write(&mut self, to: DeviceMemory, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.refuse_copy(bytes.len())?;
         let to = to.part(0, bytes.len())?;
         let driver = self.kernels.context.enter();
         let written = driver.and_then(|driver| self.staging.write(driver, self.stream, to, bytes));
@@ -205,6 +219,7 @@ impl Device for Gpu {
     }
 
     fn read(&mut self, from: DeviceMemory, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        self.refuse_copy(bytes.len())?;
         let from = from.part(0, bytes.len())?;
         let driver = self.kernels.context.enter();
         let read = driver.and_then(|driver| self.staging.read(driver, self.stream, from, bytes));
@@ -226,10 +241,13 @@ impl Device for Gpu {
         // SAFETY: the stream is ours.
         let begun =
             self.driver().and_then(|driver| unsafe { driver.begin_capture(stream, CAPTURE_THREAD_LOCAL) });
-        begun.map_err(|error| DeviceError::Recording { reason: error.to_string() })
+        begun.map_err(|error| DeviceError::Recording { reason: error.to_string() })?;
+        self.is_recording = true;
+        Ok(())
     }
 
     fn end_recording(&mut self) -> Result<Recording, DeviceError> {
+        self.is_recording = false;
         let executable = self.finish_recording();
         self.recordings
             .push(executable.map_err(|error| DeviceError::Recording { reason: error.to_string() })?);

@@ -57,6 +57,15 @@ pub enum Provenance {
 }
 
 impl KernelPlaces {
+    /// Whether there is a place that kernels for this chip could come from; nothing is compiled.
+    pub fn check(&self, architecture: Architecture) -> Result<(), ProvideError> {
+        if self.file.is_some() || embedded(architecture)?.is_some() {
+            return Ok(());
+        }
+        let opened = open(self.compiler.as_deref());
+        opened.map(|_| ()).map_err(|source| ProvideError::NoCompiler { architecture, source })
+    }
+
     pub fn provide(&self, architecture: Architecture) -> Result<Provided, ProvideError> {
         let Self { file, compiler, cache } = self;
         if let Some(path) = file {
@@ -64,9 +73,7 @@ impl KernelPlaces {
             let absent = || ProvideError::NotInFile { path: path.clone(), architecture };
             return Ok(Provided { cubins: cubins.ok_or_else(absent)?, from: Provenance::File });
         }
-        let embedded = Cubins::embedded(architecture.name)
-            .map_err(|source| ProvideError::Cubins { place: "this program".to_owned(), source })?;
-        if let Some(cubins) = embedded {
+        if let Some(cubins) = embedded(architecture)? {
             return Ok(Provided { cubins, from: Provenance::Program });
         }
         let compiler =
@@ -83,6 +90,11 @@ impl KernelPlaces {
         let not_kept = kept.and_then(|path| keep(&path, &cubins).err()).map(|error| error.to_string());
         Ok(Provided { cubins, from: Provenance::Compiler { not_kept } })
     }
+}
+
+fn embedded(architecture: Architecture) -> Result<Option<Cubins>, ProvideError> {
+    Cubins::embedded(architecture.name)
+        .map_err(|source| ProvideError::Cubins { place: "this program".to_owned(), source })
 }
 
 fn open(path: Option<&Path>) -> Result<Compiler, CompileError> {

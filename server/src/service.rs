@@ -263,11 +263,10 @@ async fn run_blocking<T: Send + 'static, H: Send + 'static>(
     held: H,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<(T, H)> {
-    let work = move || {
-        let _permit = permit;
-        (work(), held)
-    };
-    tokio::task::spawn_blocking(work).await.ok()
+    // The permit comes last: where nobody waits it is given back when all else is gone.
+    let work = move || (work(), held, permit);
+    let (done, held, _permit) = tokio::task::spawn_blocking(work).await.ok()?;
+    Some((done, held))
 }
 
 fn digest_u64(bytes: &[u8]) -> u64 {

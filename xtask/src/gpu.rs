@@ -26,7 +26,7 @@ pub fn run() -> Result<()> {
     let bytes = fs::metadata(&program)?.len();
     ensure!(bytes <= PROGRAM_BYTES_MAX, "{} has {bytes} bytes, more than 60 MiB", program.display());
     println!(
-        "{}: {:.1} MiB, needs nothing but a driver",
+        "{}: {:.1} MiB, needs a driver, and a C library as new as here",
         program.display(),
         bytes as f64 / f64::from(1 << 20)
     );

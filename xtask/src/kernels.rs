@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use sparkherd_kernels::{ARCHITECTURES, Architecture, Compiler, Cubins, Resources};
+use sparkherd_kernels::{ARCHITECTURES, Architecture, Compiler, Cubins, KernelPlaces, Provenance, Resources};
 
 use crate::checkout;
 
@@ -62,6 +62,7 @@ pub fn bundle(path: &Path) -> Result<()> {
 
 pub fn run(check: bool) -> Result<()> {
     prepare()?;
+    compiled_once(&folder()?.join(NVRTC_LIBRARY))?;
     let compiled = compile(&folder()?.join(NVRTC_LIBRARY))?;
     let table = compiled.into_iter().map(|(architecture, _, resources)| (architecture, resources)).collect();
     let broken = broken_rules(&table);
@@ -94,6 +95,21 @@ fn compile(library: &Path) -> Result<Vec<(Architecture, Cubins, Vec<Resources>)>
         Ok((architecture, cubins, resources))
     });
     chips.collect()
+}
+
+/// As a developer's engine has it: what was compiled at the first start is there at the second.
+fn compiled_once(library: &Path) -> Result<()> {
+    let cache = tempfile::tempdir()?;
+    let places = KernelPlaces {
+        file: None,
+        compiler: Some(library.to_owned()),
+        cache: Some(cache.path().join("kernels")),
+    };
+    let [first, second] = [places.provide(ARCHITECTURES[0])?, places.provide(ARCHITECTURES[0])?];
+    let expected = [Provenance::Compiler { not_kept: None }, Provenance::Cache];
+    ensure!([&first.from, &second.from] == expected.each_ref(), "{:?}, then {:?}", first.from, second.from);
+    ensure!(first.cubins == second.cubins, "the cache gives other kernels than were compiled");
+    Ok(())
 }
 
 /// What no kernel may do, whatever the file says.

@@ -1,9 +1,7 @@
 //! The GPU, its driver, its clock.
 
 use sparkherd_agent::readable;
-use sparkherd_gpu::{
-    CudaVersion, Gpu, GpuReport, SLOW_CLOCK_MHZ, SoftwareStack, ThrottleReason, known_faults,
-};
+use sparkherd_gpu::{CUDA_MIN, Gpu, GpuReport, SLOW_CLOCK_MHZ, SoftwareStack, ThrottleReason, known_faults};
 
 use super::line::Line;
 use super::readings::Readings;
@@ -12,9 +10,6 @@ const GPU: &str = "GPU";
 const DRIVER: &str = "driver";
 const KNOWN_FAULTS: &str = "known faults";
 const CLOCK: &str = "clock";
-
-/// Kernels come as machine code of CUDA 13: drivers from 580 on load it.
-const CUDA_MIN: CudaVersion = CudaVersion { major: 13, minor: 0 };
 
 /// The rest is asked only where there is a GPU.
 pub(super) fn lines(readings: &Readings) -> Vec<Line> {

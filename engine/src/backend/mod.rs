@@ -63,6 +63,13 @@ pub enum BackendError {
     Thread(String),
 }
 
+impl BackendError {
+    /// Whether there was less memory than was asked for.
+    pub const fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Staging(_) | Self::Device(sparkherd_kernels::DeviceError::Allocation { .. }))
+    }
+}
+
 /// The memory of a backend that computes on the host.
 #[derive(Debug)]
 pub struct HostMemory {

@@ -92,15 +92,19 @@ impl OpenGpu {
         self.kernels.context().memory_info()
     }
 
-    /// Compares what the GPU has less with what was planned. Where others use it too nothing can be said.
-    fn check_taken(&self, planned_bytes: u64) -> Result<(), GpuError> {
+    /// Tells what the GPU has less than before, beside what was planned. The driver counts all processes together, and on a Spark
+    /// the page cache too: nobody can be blamed for it.
+    fn tell_taken(&self, planned_bytes: u64) -> Result<(), GpuError> {
         let (free_bytes, total_bytes) = self.memory_info()?;
         let taken_bytes = self.free_bytes_before.saturating_sub(free_bytes);
-        tracing::info!(taken_bytes, planned_bytes, free_bytes, total_bytes, "GPU memory taken by this load");
-        // Of a memory that the host uses too, other processes take their part meanwhile.
-        if !self.properties().is_integrated && taken_bytes > planned_bytes {
-            return Err(GpuError::TakesMore { taken_bytes, planned_bytes });
+        if taken_bytes > planned_bytes {
+            tracing::warn!(
+                taken_bytes,
+                planned_bytes,
+                "the GPU has lost more memory than this load was promised"
+            );
         }
+        tracing::info!(taken_bytes, planned_bytes, free_bytes, total_bytes, "GPU memory taken by this load");
         Ok(())
     }
 }
@@ -117,6 +121,6 @@ pub(super) fn load(
     tracing::info!(compared, "kernels give what the oracle gives");
     let device = gpu.device().map_err(GpuError::from)?;
     let model = load_model_on_device(config, device, |limits| limits, progress)?;
-    gpu.check_taken(model.footprint().device_bytes)?;
+    gpu.tell_taken(model.footprint().device_bytes).map_err(LoadError::Gpu)?;
     Ok(model)
 }

@@ -77,7 +77,11 @@ fn run(args: &Args) -> Result<bool> {
     let device = || open.device();
     let checks = match part {
         Part::Operations => vec![operations(device)?],
-        Part::Checks | Part::All => checks(device)?,
+        Part::Checks | Part::All => {
+            let mut checks = checks(device)?;
+            checks.extend(sanitized(args)?);
+            checks
+        }
         Part::Speeds => Vec::new(),
     };
     let mut report = Report {
@@ -123,15 +127,20 @@ fn checks(device: impl Fn() -> Result<Gpu, DriverError>) -> Result<Vec<Check>> {
     checks.push(models::check(device));
     checks.push(choices::check(device));
     checks.push(recordings::check(device));
-    checks.extend(sanitized()?);
     Ok(checks)
 }
 
 /// The operations once more, under NVIDIA's checker, if there is one.
-fn sanitized() -> Result<Option<Check>> {
+fn sanitized(args: &Args) -> Result<Option<Check>> {
     let program = env::current_exe().context("cannot find this program")?;
     let mut command = Command::new(SANITIZER);
-    command.args(["--error-exitcode", "9"]).arg(program).args(["--part", "operations"]);
+    command.args(["--error-exitcode", "9"]).arg(program).args(["--part", "operations", "--gpu"]);
+    command.arg(args.gpu.to_string());
+    for (flag, file) in [("--cuda-driver", &args.cuda_driver), ("--kernels", &args.kernels)] {
+        if let Some(file) = file {
+            command.arg(flag).arg(file);
+        }
+    }
     let Ok(output) = command.output() else {
         println!("{SANITIZER} is not installed: accesses were not checked");
         return Ok(None);

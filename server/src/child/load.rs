@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sparkherd_engine::{
-    BackendChoice, Clock, Engine, EngineLimits, GpuError, LoadConfig, LoadError, LoadProgress, Text,
-    load_model,
+    BackendChoice, Clock, Engine, EngineLimits, LoadConfig, LoadError, LoadProgress, Text, load_model,
 };
 use sparkherd_footprint::{BLOCK_TOKENS, Backend};
 use sparkherd_protocol::{EngineConfig, Event};
@@ -138,10 +137,9 @@ fn failure(reason: &'static str, error: &dyn std::error::Error) -> ChildError {
 const fn reason(error: &LoadError) -> &'static str {
     match error {
         LoadError::Checkpoint(_) | LoadError::Placement(_) => "UnsupportedModel",
-        LoadError::NotAsAdmitted { .. }
-        | LoadError::NotAsPlanned { .. }
-        | LoadError::Gpu(GpuError::TakesMore { .. }) => "FootprintMismatch",
+        LoadError::NotAsAdmitted { .. } | LoadError::NotAsPlanned { .. } => "FootprintMismatch",
         LoadError::TooLarge { .. } | LoadError::Memory(_) => "OutOfMemory",
+        LoadError::Backend(error) if error.is_out_of_memory() => "OutOfMemory",
         LoadError::Gpu(_) => "DriverUnsupported",
         LoadError::Footprint(_)
         | LoadError::Platform { .. }

@@ -25,9 +25,7 @@ use sparkherd_kernels::{Device, DeviceMemory, Recording};
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, Backend, BackendError, Embed,
     Gated, GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, StepNumbers,
-    Weight,
-    arena::{Arena, ArenaError},
-    unfused,
+    Weight, arena::Arena, unfused,
 };
 pub use attention::AttentionLimits;
 use attention::{list_first_blocks, list_positions};
@@ -85,8 +83,7 @@ impl<D: Device> Cuda<D> {
             recordings: Vec::with_capacity(recorded_rows),
             recorded_rows,
             of_rows: Vec::new(),
-            transfer: Arena::map(transfer_elements * size_of::<f32>())
-                .map_err(|error: ArenaError| BackendError::Staging(error.to_string()))?,
+            transfer: numbers::staging(transfer_elements * size_of::<f32>())?,
             device,
             memory,
             kv,

@@ -7,6 +7,14 @@ use crate::backend::{
     arena::{Arena, ArenaError},
 };
 
+/// Host memory that is held from now on, and not only once it is used.
+pub(super) fn staging(bytes: usize) -> Result<Arena, BackendError> {
+    let mut arena =
+        Arena::map(bytes).map_err(|error: ArenaError| BackendError::Staging(error.to_string()))?;
+    arena.populate(bytes, &mut |_| {});
+    Ok(arena)
+}
+
 /// Kernels may read a list by words of 16 bytes.
 const ALIGNMENT: usize = 4;
 
@@ -36,7 +44,7 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn new(device: &mut dyn Device, bytes: usize) -> Result<Self, BackendError> {
-        let told = Arena::map(bytes).map_err(|error: ArenaError| BackendError::Staging(error.to_string()))?;
+        let told = staging(bytes)?;
         Ok(Self { memory: device.allocate(bytes)?, told, lists: Vec::new(), end: 0 })
     }
 

@@ -7,7 +7,7 @@ use sparkherd_footprint::KvDtype;
 use sparkherd_kernels::Device;
 use thiserror::Error;
 
-use super::{Cuda, CudaLimits};
+use super::{AttentionLimits, Cuda, CudaLimits};
 use crate::backend::{
     Activation, AddBias, AddRmsNorm, Attention, AttentionInputs, AttentionOptions, Backend, BackendError,
     Embed, Gated, HeadNorms, HostMemory, KvShape, Linear, RmsNorm, SequenceRows, Weight,
@@ -31,6 +31,14 @@ const BOUND: f32 = 3e-5;
 const BOUND_MANY_ROWS: f32 = 6e-3;
 /// Queries, keys, values and weights are rounded to BF16.
 const BOUND_ATTENTION: f32 = 1e-2;
+
+/// A row that is alone in its step is shared among three blocks.
+const SHARED_ATTENTION: AttentionLimits = AttentionLimits {
+    rows: 1,
+    run_min: 8,
+    splits: 4,
+    partial_elements: WIDTH / HEAD_DIM * 4 * (HEAD_DIM + 2),
+};
 
 /// Where activations lie.
 const X: Activation = Activation { offset: 0, rows: ROWS, columns: WIDTH };
@@ -79,7 +87,7 @@ pub fn self_test<D: Device>(device: D, kv_dtype: KvDtype) -> Result<usize, SelfT
         numbers_bytes: 64 * ROWS,
         transfer_elements: 2 * ELEMENTS,
         recorded_rows: 0,
-        attention: None,
+        attention: Some(SHARED_ATTENTION),
         sampling: None,
     };
     let mut cuda = Cuda::new(device, kv, limits)?;

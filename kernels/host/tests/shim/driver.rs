@@ -38,7 +38,9 @@ fn nothing_is_copied_or_allocated_into_a_recording() {
     let memory = gpu.allocate(16).unwrap();
     gpu.begin_recording().unwrap();
     assert!(matches!(gpu.write(memory, &[1]), Err(DeviceError::Copy { .. })));
-    assert!(matches!(gpu.end_recording(), Err(DeviceError::Recording { .. })));
+    assert!(matches!(gpu.read(memory, &mut [0]), Err(DeviceError::Copy { .. })));
+    assert!(matches!(gpu.allocate(1), Err(DeviceError::Allocation { .. })));
+    gpu.end_recording().unwrap();
     // The stream goes on.
     gpu.write(memory, &[1]).unwrap();
     // SAFETY: there is no such recording, nothing runs.

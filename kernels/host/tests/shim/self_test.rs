@@ -65,6 +65,7 @@ fn a_kernel_that_does_nothing_is_found() {
         ("linear_rows_q6_k", "product of 20 rows, Q6_K"),
         ("rms_norm_f16", "normalisation, F16"),
         ("attention_bf16", "attention of 1 rows"),
+        ("attention_combine", "attention of 1 rows"),
         ("attention_rows_bf16", "attention of 20 rows"),
     ];
     for (kernel, operation) in kernels {
