@@ -1,6 +1,5 @@
 //! The CUDA backend on the host shim: every operation against the oracle, and whole models against the CPU.
 
-#![expect(clippy::print_stdout, reason = "how many cases agree is read by `cargo xtask shim`")]
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![expect(clippy::cast_possible_truncation, reason = "the sizes of these cases are small")]
 
