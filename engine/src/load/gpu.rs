@@ -8,9 +8,8 @@ use sparkherd_kernels::{
 };
 use thiserror::Error;
 
-use crate::backend::cuda::{SelfTestError, self_test};
-
 use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, load_model_on_device};
+use crate::backend::cuda::{SelfTestError, self_test};
 
 /// Which GPU, and where what it needs is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,10 +33,6 @@ pub enum GpuError {
     Kernels(#[from] ProvideError),
     #[error(transparent)]
     SelfTest(#[from] SelfTestError),
-    #[error(
-        "the GPU has {taken_bytes} bytes less than before the load, the plan says {planned_bytes} at most"
-    )]
-    TakesMore { taken_bytes: u64, planned_bytes: u64 },
 }
 
 /// A GPU that kernels can be launched on.
