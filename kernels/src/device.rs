@@ -163,6 +163,45 @@ pub trait Device: Debug + Send {
     unsafe fn replay(&mut self, recording: Recording) -> Result<(), DeviceError>;
 }
 
+/// What is allocated lives as long as the device itself.
+#[expect(unsafe_code, reason = "launches are passed on")]
+impl<D: Device + ?Sized> Device for &mut D {
+    fn allocate(&mut self, bytes: usize) -> Result<DeviceMemory, DeviceError> {
+        (**self).allocate(bytes)
+    }
+
+    fn write(&mut self, to: DeviceMemory, bytes: &[u8]) -> Result<(), DeviceError> {
+        (**self).write(to, bytes)
+    }
+
+    fn read(&mut self, from: DeviceMemory, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        (**self).read(from, bytes)
+    }
+
+    unsafe fn launch(
+        &mut self,
+        kernel: &'static str,
+        shape: LaunchShape,
+        arguments: &[u8],
+    ) -> Result<(), DeviceError> {
+        // SAFETY: the caller's.
+        unsafe { (**self).launch(kernel, shape, arguments) }
+    }
+
+    fn begin_recording(&mut self) -> Result<(), DeviceError> {
+        (**self).begin_recording()
+    }
+
+    fn end_recording(&mut self) -> Result<Recording, DeviceError> {
+        (**self).end_recording()
+    }
+
+    unsafe fn replay(&mut self, recording: Recording) -> Result<(), DeviceError> {
+        // SAFETY: the caller's.
+        unsafe { (**self).replay(recording) }
+    }
+}
+
 /// The bytes of a kernel's arguments.
 ///
 /// # Safety

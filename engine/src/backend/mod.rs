@@ -11,6 +11,7 @@
 
 pub mod arena;
 pub mod blocks;
+pub mod cases;
 mod check;
 pub mod cpu;
 pub mod cuda;

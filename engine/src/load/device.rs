@@ -20,7 +20,16 @@ pub fn load_model_on_device<D: Device + 'static>(
     adjust: impl FnOnce(CudaLimits) -> CudaLimits,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadedModel, LoadError> {
-    let planned = Planned::new(config)?;
+    on_device(Planned::new(config)?, config, device, adjust, progress)
+}
+
+pub(super) fn on_device<D: Device + 'static>(
+    planned: Planned,
+    config: &LoadConfig,
+    device: D,
+    adjust: impl FnOnce(CudaLimits) -> CudaLimits,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<LoadedModel, LoadError> {
     let limits = CudaLimits::of_steps(&planned.limits, &planned.workspace, planned.placement.arena_bytes)?;
     let mut backend = Cuda::new(device, planned.kv, adjust(limits))?;
     let parts = planned.footprint.parts;

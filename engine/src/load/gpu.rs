@@ -8,8 +8,8 @@ use sparkherd_kernels::{
 };
 use thiserror::Error;
 
-use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, load_model_on_device};
-use crate::backend::cuda::{SelfTestError, self_test};
+use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, Planned, device::on_device};
+use crate::backend::cuda::{Heads, SelfTestError, self_test};
 
 /// Which GPU, and where what it needs is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,13 +109,20 @@ pub(super) fn load(
     choice: &GpuChoice,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadedModel, LoadError> {
+    let planned = Planned::new(config)?;
     let gpu = choice.open()?;
+    let model = &planned.checkpoint.config;
+    let heads = Heads {
+        query_heads: model.heads as usize,
+        kv_heads: model.kv_heads as usize,
+        head_dim: model.head_dim as usize,
+    };
     // On memory of its own, which is given back before the model takes its own.
-    let compared =
-        self_test(gpu.device().map_err(GpuError::from)?, config.serving.kv_dtype).map_err(GpuError::from)?;
+    let compared = self_test(gpu.device().map_err(GpuError::from)?, config.serving.kv_dtype, heads)
+        .map_err(GpuError::from)?;
     tracing::info!(compared, "kernels give what the oracle gives");
     let device = gpu.device().map_err(GpuError::from)?;
-    let model = load_model_on_device(config, device, |limits| limits, progress)?;
+    let model = on_device(planned, config, device, |limits| limits, progress)?;
     gpu.tell_taken(model.footprint().device_bytes).map_err(LoadError::Gpu)?;
     Ok(model)
 }

@@ -6,7 +6,7 @@ use half::bf16;
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 use serde_json::json;
 
-use crate::random::Random;
+use sparkherd_engine::backend::cases::Random;
 
 pub(crate) const VOCAB_SIZE: usize = 131;
 pub(crate) const CONTEXT: usize = 256;
@@ -21,7 +21,7 @@ const LAYERS: usize = 3;
 pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 pub(crate) fn tensors(seed: u64) -> Tensors {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut tensors = Tensors::new();
     let mut matrix = |name: String, rows: usize, columns: usize| {
         // Outputs of about the inputs' size, so that layer upon layer nothing fades or explodes.

@@ -2,6 +2,7 @@
 
 use half::f16;
 use sparkherd_checkpoint::Dtype;
+use sparkherd_engine::backend::cases::Random;
 use sparkherd_engine::backend::{
     Activation, Backend, HostMemory, KvShape, Linear, Weight,
     arena::Arena,
@@ -9,7 +10,7 @@ use sparkherd_engine::backend::{
 };
 use sparkherd_footprint::KvDtype;
 
-use crate::{random::Random, session::bits};
+use crate::session::bits;
 
 const OUTPUTS: usize = 77;
 /// More than go through the inputs together.
@@ -18,7 +19,7 @@ const ROWS: usize = 101;
 /// Weights whose bytes are random, with scales of some size 0.01.
 fn weights(dtype: Dtype, inputs: usize) -> Arena {
     let bytes = OUTPUTS * dtype.row_bytes(inputs as u64).unwrap() as usize;
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let mut arena = Arena::map(bytes).unwrap();
     match dtype {
         Dtype::F32 => arena.as_mut_slice::<f32>().fill_with(|| random.value()),
@@ -28,7 +29,7 @@ fn weights(dtype: Dtype, inputs: usize) -> Arena {
         }
         Dtype::Q8_0 | Dtype::Q4_0 | Dtype::Q4K | Dtype::Q6K => {
             for block in arena.as_mut_slice::<u8>().chunks_exact_mut(dtype.block_bytes() as usize) {
-                block.fill_with(|| random.next() as u8);
+                block.fill_with(|| random.next_u64() as u8);
                 let scales: &[usize] = if dtype == Dtype::Q6K { &[208] } else { &[0, 2] };
                 for place in &scales[..if dtype == Dtype::Q4K { 2 } else { 1 }] {
                     block[*place..place + 2].copy_from_slice(&f16::from_f32(0.01).to_le_bytes());
@@ -52,7 +53,7 @@ fn is_the_same_in_any_company(path: Path, dtype: Dtype, inputs: usize) {
     };
     let mut cpu = Cpu::new(memory, kv, path, 3).unwrap();
     cpu.prepare(&[weight]).unwrap();
-    cpu.write(x, &Random(6).values(ROWS * inputs)).unwrap();
+    cpu.write(x, &Random::new(6).values(ROWS * inputs)).unwrap();
     let mut run = |first: usize, rows: usize| {
         let x = x.row(first);
         let (x, out) = (Activation { rows, ..x }, Activation { rows, ..out });

@@ -1,5 +1,6 @@
 //! A tiny random Llama on all backends, alone, in batches and in chunks.
 
+use sparkherd_engine::backend::cases::Random;
 use sparkherd_engine::{
     BackendChoice, Batch, BatchSequence, ForwardError, ForwardPass, LoadedModel, Wants, backend::cpu::Path,
 };
@@ -8,7 +9,6 @@ use tempfile::TempDir;
 
 use crate::{
     checkpoint::{self, CONTEXT, VOCAB_SIZE},
-    random::Random,
     session::{self, Sequence, bits, greedy, largest_difference, step},
 };
 
@@ -29,7 +29,7 @@ fn tiny() -> TempDir {
 }
 
 fn sequence(index: u32, tokens: usize) -> Sequence {
-    let mut random = Random(100 + u64::from(index));
+    let mut random = Random::new(100 + u64::from(index));
     Sequence::new(index, SEQUENCES, CONTEXT, random.tokens(tokens, VOCAB_SIZE))
 }
 

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 
 use sparkherd_checkpoint::{Checkpoint, Requantize};
+use sparkherd_engine::backend::cases::Random;
 use sparkherd_engine::{
     BackendChoice, LoadConfig, LoadError, LoadProgress,
     backend::{BackendError, arena::Arena},
@@ -14,7 +15,6 @@ use tempfile::TempDir;
 
 use crate::{
     checkpoint::{self, Tensors},
-    random::Random,
     session,
 };
 
@@ -119,13 +119,13 @@ fn a_file_cut_short_before_or_after_its_header_was_read_is_an_error() {
 /// Longer than a few chunks, beginning and ending off every sector.
 #[test]
 fn the_arena_holds_the_files_bytes() {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     let directory = tempfile::tempdir().unwrap();
     checkpoint::write(directory.path(), &checkpoint::tensors(11));
     let checkpoint = Checkpoint::read(&ModelDirectory(directory.path().to_owned())).unwrap();
     let mut placement = Placement::new(&checkpoint.index, &checkpoint.config, Requantize::None).unwrap();
     placement.tensors.truncate(2);
-    let content: Vec<u8> = (0..(11 << 20) + 12_345).map(|_| random.next() as u8).collect();
+    let content: Vec<u8> = (0..(11 << 20) + 12_345).map(|_| random.next_u64() as u8).collect();
     fs::write(directory.path().join("model.safetensors"), &content).unwrap();
     let (first, second) = ((777, 9 << 20), ((9 << 20) + 778, (1 << 20) + 5));
     let mut offset = 0;

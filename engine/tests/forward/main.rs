@@ -10,8 +10,6 @@ mod independence;
 mod llama;
 mod loading;
 mod metamorphic;
-mod operation_cases;
 mod operations;
-mod random;
 mod rows;
 mod session;

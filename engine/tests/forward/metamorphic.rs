@@ -6,6 +6,7 @@ use std::{
     path::Path,
 };
 
+use sparkherd_engine::backend::cases::Random;
 use sparkherd_engine::{
     BackendChoice, ClientKey, ForwardPass, LoadedModel, Priority,
     kv::BlockPool,
@@ -13,10 +14,7 @@ use sparkherd_engine::{
 };
 use sparkherd_footprint::{BLOCK_TOKENS, KvDtype};
 
-use crate::{
-    random::Random,
-    session::{bits, config, greedy, load},
-};
+use crate::session::{bits, config, greedy, load};
 
 /// Sequences of a batch.
 const SEQUENCES: usize = 6;
@@ -38,7 +36,7 @@ struct Setting {
 
 /// Prompts of several lengths, two of which begin alike.
 fn prompts(vocab_size: u32) -> Vec<Vec<u32>> {
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     let mut tokens = |count: usize| random.tokens(count, vocab_size as usize);
     let stem = tokens(40);
     let lengths = [1, 9, 17, 33, 5, 20];

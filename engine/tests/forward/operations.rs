@@ -3,12 +3,11 @@ use sparkherd_engine::backend::{
     Activation, Add, Attention, AttentionOptions, Backend, BackendError, Embed, HostMemory, KvShape, Linear,
     SequenceRows, Weight,
     arena::Arena,
+    cases::{Case, all, decode_beside_a_prompt, fused_and_one_by_one},
     cpu::{Cpu, Path},
     oracle::Oracle,
 };
 use sparkherd_footprint::KvDtype;
-
-use crate::operation_cases::{Case, all, decode_beside_a_prompt, fused_and_one_by_one};
 
 /// More than this machine may have, so that pieces really go to several threads.
 const THREADS: usize = 3;
@@ -23,13 +22,13 @@ fn cases() -> impl Iterator<Item = Case> {
 }
 
 fn cpu(case: &Case, path: Path) -> Vec<f32> {
-    case.run(|memory, kv| Cpu::new(memory, kv, path, THREADS).unwrap())
+    case.run(|memory, kv| Cpu::new(memory, kv, path, THREADS)).unwrap()
 }
 
 #[test]
 fn every_instruction_path_is_within_the_bound_of_the_oracle() {
     for case in cases() {
-        let wanted = case.run(|memory, kv| Oracle::new(memory, kv).unwrap());
+        let wanted = case.run(Oracle::new).unwrap();
         let largest = wanted.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
         for path in Path::available() {
             let got = cpu(&case, path);

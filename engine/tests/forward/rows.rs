@@ -1,12 +1,12 @@
 //! Which rows of a step give logits and hidden states.
 
+use sparkherd_engine::backend::cases::Random;
 use sparkherd_engine::{BackendChoice, Batch, BatchSequence, ForwardError, ForwardPass, LoadedModel, Wants};
 use sparkherd_footprint::KvDtype;
 use tempfile::TempDir;
 
 use crate::{
     checkpoint::{self, VOCAB_SIZE},
-    random::Random,
     session::{bits, config, load},
 };
 
@@ -49,7 +49,7 @@ fn every_row(model: &mut LoadedModel, tokens: &[u32], chunk: usize) -> (Vec<f32>
 fn every_row_is_bit_equal_to_the_last_of_its_prefix() {
     let directory = tiny();
     let mut model = model(&directory, BackendChoice::Cpu);
-    let tokens = Random(5).tokens(TOKENS, VOCAB_SIZE);
+    let tokens = Random::new(5).tokens(TOKENS, VOCAB_SIZE);
     let (logits, hidden) = every_row(&mut model, &tokens, TOKENS);
     let width = hidden.len() / TOKENS;
     for chunk in [1, 7, 16] {
@@ -74,7 +74,7 @@ fn every_row_is_bit_equal_to_the_last_of_its_prefix() {
 fn hidden_states_are_what_the_head_reads() {
     let directory = tiny();
     let head = &checkpoint::tensors(11)["lm_head.weight"].1;
-    let tokens = Random(5).tokens(TOKENS, VOCAB_SIZE);
+    let tokens = Random::new(5).tokens(TOKENS, VOCAB_SIZE);
     for backend in [BackendChoice::Oracle, BackendChoice::Cpu] {
         let (logits, hidden) = every_row(&mut model(&directory, backend), &tokens, 11);
         let width = hidden.len() / TOKENS;
@@ -93,7 +93,7 @@ fn hidden_states_are_what_the_head_reads() {
 fn shares_are_told_apart_and_bounded() {
     let directory = tiny();
     let mut model = model(&directory, BackendChoice::Cpu);
-    let tokens = Random(5).tokens(TOKENS, VOCAB_SIZE);
+    let tokens = Random::new(5).tokens(TOKENS, VOCAB_SIZE);
     let (logits, hidden) = every_row(&mut model, &tokens, TOKENS);
     let width = hidden.len() / TOKENS;
     let batch = Batch {

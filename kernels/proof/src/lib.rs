@@ -17,12 +17,6 @@ pub mod checkpoints;
 pub mod choices;
 pub mod models;
 pub mod nvfp4;
-#[expect(dead_code, reason = "bounds of the CPU's own rounding")]
-#[path = "../../../engine/tests/forward/operation_cases.rs"]
-mod operation_cases;
 pub mod operations;
-#[expect(dead_code, reason = "what other tests draw")]
-#[path = "../../../engine/tests/forward/random.rs"]
-mod random;
 pub mod recordings;
 pub mod report;

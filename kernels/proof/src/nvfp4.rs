@@ -2,8 +2,8 @@
 
 use sparkherd_kernels::{Device, DeviceMemory, LinearNvfp4, Nvfp4Path};
 
-use crate::random::Random;
 use crate::report::Check;
+use sparkherd_engine::backend::cases::Random;
 
 const E2M1: [f64; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
 /// Sums of up to 192 products in f32, in another order.
@@ -70,7 +70,7 @@ fn run(mut device: impl Device, path: Nvfp4Path, x: &Matrix, weight: &Matrix, sc
 pub fn check<D: Device>(device: impl Fn() -> D) -> Check {
     let mut check =
         Check { name: "products of 4-bit numbers as the format says", passed: 0, wrong: Vec::new() };
-    let mut random = Random(11);
+    let mut random = Random::new(11);
     for (rows, inputs, outputs) in [(1, 64, 1), (16, 64, 8), (21, 192, 70)] {
         let (x, weight) = (Matrix::new(&mut random, rows, inputs), Matrix::new(&mut random, outputs, inputs));
         let wanted: Vec<f64> = (0..rows * outputs)

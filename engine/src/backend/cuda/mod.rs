@@ -10,6 +10,7 @@
 //! it is recorded once for each number of sequences and launched whole.
 
 mod attention;
+mod choice_test;
 mod fused;
 mod limits;
 mod numbers;
@@ -35,7 +36,7 @@ use operands::{Memory, count};
 use read::read_to;
 use sample::Sampling;
 pub use sample::SamplingLimits;
-pub use self_test::{SelfTestError, self_test};
+pub use self_test::{Heads, SelfTestError, compare_with_oracle, of_memory, self_test, shared_attention};
 
 #[derive(Debug)]
 pub struct Cuda<D> {

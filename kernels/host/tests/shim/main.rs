@@ -3,9 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 #![expect(clippy::cast_possible_truncation, reason = "the sizes of these cases are small")]
 
-#[path = "../../../../engine/tests/forward/random.rs"]
-mod random;
-
 mod driver;
 mod faults;
 mod measure;

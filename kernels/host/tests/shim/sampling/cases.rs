@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sparkherd_engine::sample::{RequestSampler, TokenMask, TokenRequest, TokenRequests};
 use sparkherd_engine::{Ends, Sampling};
 
-use crate::random::Random;
+use sparkherd_engine::backend::cases::Random;
 
 pub(crate) struct Row {
     pub(crate) name: String,
@@ -57,7 +57,7 @@ impl Settings {
 
 /// Rows, those of one vocabulary together.
 pub(crate) fn all() -> Vec<Vec<Row>> {
-    let mut random = Random(3);
+    let mut random = Random::new(3);
     // No multiple of anything, of a warp, and fewer than a warp has lanes; a block has 1024 threads.
     let mut all: Vec<Vec<Row>> =
         [1, 29, 256, 2051].map(|vocabulary| each_setting(&mut random, vocabulary)).into();
@@ -85,7 +85,7 @@ fn large(random: &mut Random, vocabulary: usize) -> Vec<Row> {
         for top_p in [1.0, 0.9] {
             let sampling = Sampling { top_p, top_k: 100_000, ..free() };
             let settings =
-                Settings { sampling, seed: random.next(), top_logprobs: Some(20), ..Settings::default() };
+                Settings { sampling, seed: random.next_u64(), top_logprobs: Some(20), ..Settings::default() };
             rows.push(settings.of(format!("large {vocabulary} {shape} {top_p}"), Vec::clone(&logits)));
         }
     }
@@ -108,7 +108,7 @@ fn draws(random: &mut Random) -> Vec<Row> {
     for (name, sampling, logits) in draws {
         for draw in 0..DRAWS {
             let settings =
-                Settings { sampling: sampling.clone(), seed: random.next(), ..Settings::default() };
+                Settings { sampling: sampling.clone(), seed: random.next_u64(), ..Settings::default() };
             rows.push(settings.of(format!("draw {draw} {name}"), logits.clone()));
         }
     }
@@ -143,7 +143,7 @@ fn settings(random: &mut Random, logits: &[f32]) -> Vec<Settings> {
     all.extend(changed(&likeliest, &some));
     all.extend(masked(random, &likeliest, logits.len()));
     for settings in &mut all {
-        settings.seed = random.next();
+        settings.seed = random.next_u64();
     }
     all
 }

@@ -11,8 +11,8 @@ use sparkherd_engine::{Choice, Sampling};
 use sparkherd_footprint::KvDtype;
 use sparkherd_kernels_host::ShimDevice;
 
-use crate::random::Random;
 use cases::{All, Row, Settings};
+use sparkherd_engine::backend::cases::Random;
 
 /// Of log-probabilities: kernels take logarithms of sums of f32, and the likeliest of these are 20 nats above those that are told,
 /// which f32 has to 1e-6.
@@ -176,7 +176,7 @@ impl TokenRequests for AllBut<'_> {
 
 #[test]
 fn rows_that_are_not_covered_come_back_as_logits() {
-    let mut random = Random(6);
+    let mut random = Random::new(6);
     let rows: Vec<Row> = (0..7)
         .map(|row| {
             // Sixty words of a mask, and twenty of each request.

@@ -1,13 +1,13 @@
 //! Cases of attention, and of what goes before it.
 
 use sparkherd_checkpoint::Dtype;
-use sparkherd_engine::backend::{
-    Activation, AddBias, Attention, AttentionInputs, AttentionOptions, Backend, BackendError, HeadNorms,
-    HeadRmsNorm, KvShape, KvWrite, Rope, SequenceRows, Weight,
-};
 use sparkherd_footprint::KvDtype;
 
 use super::{Case, DTYPES, case};
+use crate::backend::{
+    Activation, Attention, AttentionInputs, AttentionOptions, Backend, HeadNorms, KvShape, KvWrite,
+    SequenceRows, Weight, unfused,
+};
 
 pub(super) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -78,7 +78,7 @@ pub(super) fn inputs(
             if is_fused {
                 backend.attention_inputs(&args)?;
             } else {
-                inputs_one_by_one(backend, &args)?;
+                unfused::attention_inputs(backend, &args)?;
             }
             backend.attention(Attention {
                 layer: 0,
@@ -97,19 +97,6 @@ pub(super) fn inputs(
     );
     case.kv = KvShape { layers: 1, blocks: 2, kv_heads, head_dim, dtype };
     case
-}
-
-fn inputs_one_by_one(backend: &mut dyn Backend, args: &AttentionInputs<'_>) -> Result<(), BackendError> {
-    let AttentionInputs { layer, queries, keys, values, biases, head_norms, rotations, slots } = *args;
-    for (x, bias) in [queries, keys, values].into_iter().zip(biases.into_iter().flatten()) {
-        backend.add_bias(AddBias { x, bias })?;
-    }
-    if let Some(HeadNorms { query, key, epsilon }) = head_norms {
-        backend.head_rms_norm(HeadRmsNorm { x: queries, weight: query, epsilon })?;
-        backend.head_rms_norm(HeadRmsNorm { x: keys, weight: key, epsilon })?;
-    }
-    [queries, keys].into_iter().try_for_each(|x| backend.rope(Rope { x, rotations }))?;
-    backend.kv_write(KvWrite { layer, keys, values, slots })
 }
 
 /// Values half-way between two of BF16, which go to the even one: what attention to one token returns.
@@ -169,7 +156,7 @@ fn kv_of_every_fp8() -> Case {
 
 /// Two sequences, one that goes on after `earlier` stored tokens with `rows` more, one that begins with 3; in scattered
 /// blocks, in the second of two layers.
-fn attention(
+pub(super) fn attention(
     dtype: KvDtype,
     [query_heads, kv_heads, head_dim]: [usize; 3],
     [earlier, rows]: [usize; 2],
@@ -214,7 +201,7 @@ fn attention_of_many_sequences() -> Case {
 }
 
 /// The attention of one row after 70 others: in a step of its own, then beside a prompt of 20.
-pub(crate) fn decode_beside_a_prompt() -> Case {
+pub fn decode_beside_a_prompt() -> Case {
     const EARLIER: usize = 70;
     const PROMPT: usize = 20;
     let (query_heads, kv_heads, head_dim) = (4, 2, 20);
