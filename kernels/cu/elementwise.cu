@@ -2,13 +2,14 @@
 //
 //   add:           x += delta
 //   add_bias:      x[r] += bias
-//   silu_multiply: gate = gate · sigmoid(gate) · up
+//   gate_multiply: gate = function(gate) · up, functions as in gate.cuh
 //   gather_rows:   out[i] = x[rows[i]]
 //   rope:          halves apart: for i < head_dim / 2 of each head,
 //                  (x[i], x[i + half]) = (x[i]·cos − x[i + half]·sin, x[i + half]·cos + x[i]·sin)
 //
 // All f32 but the bias. A thread for each value (for each pair in rope): bound by memory.
 #include "formats.cuh"
+#include "gate.cuh"
 
 struct AddArguments {
     float* x;
@@ -23,10 +24,11 @@ struct AddBiasArguments {
     u32 width;
 };
 
-struct SiluMultiplyArguments {
+struct GateMultiplyArguments {
     float* gate;
     const float* up;
     u64 count;
+    u32 function;
 };
 
 struct GatherRowsArguments {
@@ -64,11 +66,10 @@ KERNEL(add_bias_f32, 256, AddBiasArguments) { add_bias<F32>(arguments); }
 KERNEL(add_bias_f16, 256, AddBiasArguments) { add_bias<F16>(arguments); }
 KERNEL(add_bias_bf16, 256, AddBiasArguments) { add_bias<Bf16>(arguments); }
 
-KERNEL(silu_multiply, 256, SiluMultiplyArguments) {
+KERNEL(gate_multiply, 256, GateMultiplyArguments) {
     const u64 index = index_of_thread();
     if (index >= arguments.count) return;
-    const float gate = arguments.gate[index];
-    arguments.gate[index] = gate / (1.0f + expf(-gate)) * arguments.up[index];
+    arguments.gate[index] = gate_value(arguments.function, arguments.gate[index]) * arguments.up[index];
 }
 
 KERNEL(gather_rows, 256, GatherRowsArguments) {

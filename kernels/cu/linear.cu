@@ -1,7 +1,7 @@
 // Products of a few rows with a matrix, for decoding.
 //
 //   linear:       out = x · weightᵀ
-//   linear_gated: out = silu(x · weightᵀ) ⊙ (x · upᵀ), silu(g) = g · sigmoid(g)
+//   linear_gated: out = function(x · weightᵀ) ⊙ (x · upᵀ), functions as in gate.cuh
 //
 //   x [rows, inputs] f32, rows 1 to 8; weight, up [outputs, inputs] in any format; out [rows, outputs] f32
 //
@@ -10,6 +10,7 @@
 // sequence gets the same alone and beside others. Weights are read once and never again; x stays in the first cache. Gated, a warp
 // goes along the rows of both matrices at once, and adds each up as if it were the only one.
 #include "formats.cuh"
+#include "gate.cuh"
 #include "reduce.cuh"
 
 constexpr u32 ROWS_MAX = 8;
@@ -24,6 +25,8 @@ struct LinearArguments {
     u32 rows;
     u32 inputs;
     u32 outputs;
+    // Of `linear_gated` only.
+    u32 function;
 };
 
 // What a lane widens at once: one value of any format, from anywhere.
@@ -165,7 +168,7 @@ DEVICE void products(const LinearArguments& arguments) {
 #pragma unroll
     for (u32 r = 0; r < ROWS; ++r) {
         float result = warp_sum(sums[0][r]);
-        if constexpr (MATRICES == 2) result = result / (1.0f + expf(-result)) * warp_sum(sums[1][r]);
+        if constexpr (MATRICES == 2) result = gate_value(arguments.function, result) * warp_sum(sums[1][r]);
         if (lane == 0) arguments.out[static_cast<u64>(r) * arguments.outputs + output] = result;
     }
 }

@@ -4,6 +4,7 @@ use sparkherd_checkpoint::Dtype;
 
 use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, blocks, bytes_of};
 use crate::format::{kernel_of_vector, row_bytes};
+use crate::gate::GateFunction;
 
 const THREADS: u32 = 256;
 
@@ -29,14 +30,15 @@ pub struct AddBias {
     pub width: u32,
 }
 
-/// `gate = gate · sigmoid(gate) · up`.
+/// `gate = function(gate) · up`.
 #[derive(Clone, Copy, Debug)]
-pub struct SiluMultiply {
+pub struct GateMultiply {
     /// `[count]` f32
     pub gate: DeviceMemory,
     /// As `gate`, and another.
     pub up: DeviceMemory,
     pub count: u64,
+    pub function: GateFunction,
 }
 
 /// `out[i] = x[rows[i]]`.
@@ -71,6 +73,15 @@ struct PairArguments {
     first: u64,
     second: u64,
     count: u64,
+}
+
+#[repr(C)]
+struct GateMultiplyArguments {
+    gate: u64,
+    up: u64,
+    count: u64,
+    function: u32,
+    _end: u32,
 }
 
 #[repr(C)]
@@ -133,14 +144,16 @@ impl AddBias {
     }
 }
 
-impl SiluMultiply {
+impl GateMultiply {
     pub fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
-        let Self { gate, up, count } = *self;
-        let kernel = "silu_multiply";
-        let arguments = PairArguments {
-            first: gate.of_f32(kernel, "gate", count)?,
-            second: up.of_f32(kernel, "up", count)?,
+        let Self { gate, up, count, function } = *self;
+        let kernel = "gate_multiply";
+        let arguments = GateMultiplyArguments {
+            gate: gate.of_f32(kernel, "gate", count)?,
+            up: up.of_f32(kernel, "up", count)?,
             count,
+            function: function.number(),
+            _end: 0,
         };
         let grid = [blocks(kernel, count, THREADS)?, 1, 1];
         // SAFETY: both operands have `count` values, each of which is used by one thread.

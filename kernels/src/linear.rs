@@ -4,6 +4,7 @@ use sparkherd_checkpoint::Dtype;
 
 use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, blocks, bytes_of};
 use crate::format::{kernel_of, row_bytes};
+use crate::gate::GateFunction;
 
 /// Rows that one launch multiplies.
 pub const LINEAR_ROWS_MAX: u32 = 8;
@@ -29,7 +30,7 @@ pub struct Linear {
     pub outputs: u32,
 }
 
-/// `out = silu(x · gateᵀ) ⊙ (x · upᵀ)` for a few rows.
+/// `out = function(x · gateᵀ) ⊙ (x · upᵀ)` for a few rows.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearGated {
     /// `[rows, inputs]` f32, from a multiple of 16 bytes
@@ -46,6 +47,8 @@ pub struct LinearGated {
     pub rows: u32,
     pub inputs: u32,
     pub outputs: u32,
+    /// What the first product becomes.
+    pub function: GateFunction,
 }
 
 #[repr(C)]
@@ -57,22 +60,24 @@ struct Arguments {
     rows: u32,
     inputs: u32,
     outputs: u32,
-    _end: u32,
+    /// Of gated products.
+    function: u32,
 }
 
 impl Linear {
     pub fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
         let Self { x, weight, dtype, out, rows, inputs, outputs } = *self;
         let kernel = kernel_of!("linear", dtype);
-        launch(device, kernel, dtype, [x, out], [weight, weight], [rows, inputs, outputs])
+        let function = GateFunction::default();
+        launch(device, kernel, dtype, [x, out], [weight, weight], [rows, inputs, outputs], function)
     }
 }
 
 impl LinearGated {
     pub fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
-        let Self { x, gate, up, dtype, out, rows, inputs, outputs } = *self;
+        let Self { x, gate, up, dtype, out, rows, inputs, outputs, function } = *self;
         let kernel = kernel_of!("linear_gated", dtype);
-        launch(device, kernel, dtype, [x, out], [gate, up], [rows, inputs, outputs])
+        launch(device, kernel, dtype, [x, out], [gate, up], [rows, inputs, outputs], function)
     }
 }
 
@@ -83,6 +88,7 @@ fn launch(
     [x, out]: [DeviceMemory; 2],
     [weight, up]: [DeviceMemory; 2],
     [rows, inputs, outputs]: [u32; 3],
+    function: GateFunction,
 ) -> Result<(), DeviceError> {
     if rows == 0 || rows > LINEAR_ROWS_MAX {
         return Err(DeviceError::Shape { kernel, what: "rows", got: rows as usize, wanted: "1 to 8" });
@@ -106,7 +112,7 @@ fn launch(
         rows,
         inputs,
         outputs,
-        _end: 0,
+        function: function.number(),
     };
     let shape = LaunchShape { grid: [blocks(kernel, outputs.into(), WARPS)?, 1, 1], threads: WARPS * WARP };
     // SAFETY: every operand is as long as its shape says; an output is written by one warp. Words of 16 bytes are read only

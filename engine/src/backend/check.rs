@@ -6,7 +6,7 @@ use sparkherd_footprint::BLOCK_TOKENS;
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, AttentionInputs, AttentionOptions, BackendError, Embed,
-    Gated, GatherRows, HeadNorms, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
+    GateMultiply, Gated, GatherRows, HeadNorms, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, Weight,
     arena::Arena, blocks::element,
 };
 
@@ -242,15 +242,15 @@ impl Attention<'_> {
     }
 }
 
-impl SiluMultiply {
+impl GateMultiply {
     pub(super) fn check(&self) -> Result<(), BackendError> {
-        same_shape("silu_multiply", self.up, self.gate)
+        same_shape("gate_multiply", self.up, self.gate)
     }
 }
 
 impl Gated {
     pub(super) fn check(&self) -> Result<(), BackendError> {
-        let Self { x, gate_weight, up_weight, gate, up } = *self;
+        let Self { function: _, x, gate_weight, up_weight, gate, up } = *self;
         Linear { x, weight: gate_weight, out: gate }.check()?;
         Linear { x, weight: up_weight, out: up }.check()
     }

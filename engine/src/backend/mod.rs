@@ -26,8 +26,8 @@ use thiserror::Error;
 
 pub use operands::{Activation, KvShape, SequenceRows, StepNumbers, TokenRow, Weight};
 pub use operations::{
-    Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, AttentionOptions, Embed, Gated, GatherRows,
-    HeadNorms, HeadRmsNorm, KvWrite, Linear, RmsNorm, Rope, SiluMultiply,
+    Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, AttentionOptions, Embed, GateMultiply,
+    Gated, GatherRows, HeadNorms, HeadRmsNorm, KvWrite, Linear, RmsNorm, Rope,
 };
 
 use arena::Arena;
@@ -133,7 +133,7 @@ pub trait Backend: Send {
     fn rope(&mut self, args: Rope) -> Result<(), BackendError>;
     fn kv_write(&mut self, args: KvWrite<'_>) -> Result<(), BackendError>;
     fn attention(&mut self, args: Attention<'_>) -> Result<(), BackendError>;
-    fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError>;
+    fn gate_multiply(&mut self, args: GateMultiply) -> Result<(), BackendError>;
     /// One by one, where a backend has nothing better.
     fn attention_inputs(&mut self, args: &AttentionInputs<'_>) -> Result<(), BackendError> {
         unfused::attention_inputs(self, args)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sparkherd_kernels::GateFunction;
+
 use super::operands::{Activation, SequenceRows, TokenRow, Weight};
 use crate::{batch::Choice, sample::TokenRequests};
 
@@ -155,16 +157,18 @@ pub struct Attention<'a> {
     pub out: Activation,
 }
 
-/// `gate = gate · sigmoid(gate) · up`.
+/// `gate = function(gate) · up`.
 #[derive(Clone, Copy, Debug)]
-pub struct SiluMultiply {
+pub struct GateMultiply {
+    pub function: GateFunction,
     pub gate: Activation,
     pub up: Activation,
 }
 
-/// `gate = silu(x · gate_weightᵀ) ⊙ (x · up_weightᵀ)`: [`Linear`] twice, then [`SiluMultiply`].
+/// `gate = function(x · gate_weightᵀ) ⊙ (x · up_weightᵀ)`: [`Linear`] twice, then [`GateMultiply`].
 #[derive(Clone, Copy, Debug)]
 pub struct Gated {
+    pub function: GateFunction,
     pub x: Activation,
     /// `[outputs, inputs]`
     pub gate_weight: Weight,

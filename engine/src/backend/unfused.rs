@@ -1,8 +1,8 @@
 //! Operations that a backend may do in one go, as the operations they are made of.
 
 use super::{
-    AddBias, AttentionInputs, Backend, BackendError, Gated, HeadNorms, HeadRmsNorm, KvWrite, Rope,
-    SiluMultiply,
+    AddBias, AttentionInputs, Backend, BackendError, GateMultiply, Gated, HeadNorms, HeadRmsNorm, KvWrite,
+    Rope,
 };
 
 pub(super) fn attention_inputs<B: Backend + ?Sized>(
@@ -25,7 +25,7 @@ pub(super) fn attention_inputs<B: Backend + ?Sized>(
 }
 
 pub(super) fn gated<B: Backend + ?Sized>(backend: &mut B, args: Gated) -> Result<(), BackendError> {
-    let Gated { x, gate_weight, up_weight, gate, up } = args;
+    let Gated { function, x, gate_weight, up_weight, gate, up } = args;
     backend.linears(x, &[(gate_weight, gate), (up_weight, up)])?;
-    backend.silu_multiply(SiluMultiply { gate, up })
+    backend.gate_multiply(GateMultiply { function, gate, up })
 }

@@ -1,3 +1,5 @@
+use sparkherd_kernels::GateFunction;
+
 use crate::{
     backend::{Backend, BackendError, Gated, Linear, Weight},
     model::Buffers,
@@ -18,7 +20,9 @@ impl GatedFeedForward {
     /// From `buffers.normed` back into it.
     pub fn forward(&self, backend: &mut impl Backend, buffers: &Buffers) -> Result<(), BackendError> {
         let Buffers { normed, gate, up, .. } = *buffers;
-        backend.gated(Gated { x: normed, gate_weight: self.gate, up_weight: self.up, gate, up })?;
+        // As all families here have it.
+        let function = GateFunction::Silu;
+        backend.gated(Gated { function, x: normed, gate_weight: self.gate, up_weight: self.up, gate, up })?;
         backend.linear(Linear { x: gate, weight: self.down, out: normed })
     }
 }

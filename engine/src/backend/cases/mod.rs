@@ -16,6 +16,7 @@ use std::fmt;
 
 use sparkherd_checkpoint::Dtype;
 use sparkherd_footprint::KvDtype;
+use sparkherd_kernels::GateFunction::{GeluTanh, Silu};
 use thiserror::Error;
 
 pub use attention::decode_beside_a_prompt;
@@ -27,8 +28,8 @@ use super::{
 };
 use products::{gated, linear, linear_of_integers};
 use rows::{
-    add_bias, add_rms_norm, embed, gather_and_add, head_rms_norm, rms_norm, rms_norm_of_small, rope,
-    silu_multiply,
+    add_bias, add_rms_norm, embed, gate_multiply, gather_and_add, head_rms_norm, rms_norm, rms_norm_of_small,
+    rope,
 };
 
 type Run = dyn Fn(&mut dyn Backend, &[Weight], &[Activation]) -> Result<Vec<Activation>, BackendError>;
@@ -136,14 +137,15 @@ pub fn all() -> Vec<Case> {
         }
     }
     for (rows, inputs, outputs) in [(1, 64, 50), (3, 100, 7), (8, 48, 61), (9, 64, 20)] {
-        cases.extend(DTYPES.map(|dtype| gated(true, [dtype, dtype], rows, inputs, outputs)));
+        cases.extend(DTYPES.map(|dtype| gated(Silu, true, [dtype, dtype], rows, inputs, outputs)));
     }
-    cases.extend(BLOCK_DTYPES.map(|dtype| gated(true, [dtype, dtype], 2, 512, 33)));
-    cases.push(gated(true, [Dtype::F16, Dtype::Bf16], 2, 64, 9));
+    cases.extend(BLOCK_DTYPES.map(|dtype| gated(Silu, true, [dtype, dtype], 2, 512, 33)));
+    cases.push(gated(Silu, true, [Dtype::F16, Dtype::Bf16], 2, 64, 9));
+    cases.extend([3, 20].map(|rows| gated(GeluTanh, true, [Dtype::Bf16; 2], rows, 100, 33)));
     for (rows, width) in [(1, 1), (3, 100), (40, 640)] {
         cases.extend(DTYPES.map(|dtype| rms_norm(dtype, rows, width)));
         cases.extend(DTYPES.map(|dtype| add_rms_norm(dtype, rows, width)));
-        cases.push(silu_multiply(rows, width));
+        cases.extend([Silu, GeluTanh].map(|function| gate_multiply(function, rows, width)));
     }
     cases.push(rms_norm_of_small());
     cases.extend(DTYPES.map(|dtype| embed(dtype, 21)));
@@ -165,7 +167,7 @@ pub fn of_model(kv_dtype: KvDtype, heads: [usize; 3]) -> Vec<Case> {
     let mut cases = Vec::new();
     for dtype in DTYPES.into_iter().chain(BLOCK_DTYPES) {
         cases.extend([1, 3, 20].map(|rows| linear(dtype, rows, 256, 65)));
-        cases.push(gated(true, [dtype, dtype], 2, 256, 65));
+        cases.push(gated(Silu, true, [dtype, dtype], 2, 256, 65));
         cases.push(embed(dtype, 256));
     }
     for dtype in DTYPES {
@@ -175,7 +177,7 @@ pub fn of_model(kv_dtype: KvDtype, heads: [usize; 3]) -> Vec<Case> {
         cases.push(add_bias(dtype));
         cases.push(attention::inputs(true, kv_dtype, heads, Some(dtype), true));
     }
-    cases.push(silu_multiply(3, 256));
+    cases.extend([Silu, GeluTanh].map(|function| gate_multiply(function, 3, 256)));
     cases.push(gather_and_add());
     cases.push(rope(heads[1], heads[2]));
     // Of few rows, and of many.
@@ -185,8 +187,15 @@ pub fn of_model(kv_dtype: KvDtype, heads: [usize; 3]) -> Vec<Case> {
 
 /// The same in one operation and in the several that it is made of.
 pub fn fused_and_one_by_one() -> Vec<[Case; 2]> {
-    let gated = [(Dtype::F32, 1, 50), (Dtype::Bf16, 8, 100), (Dtype::F16, 3, 64), (Dtype::Q4K, 2, 512)]
-        .map(|(dtype, rows, inputs)| [true, false].map(|way| gated(way, [dtype, dtype], rows, inputs, 33)));
+    let gated = [
+        (Silu, Dtype::F32, 1, 50),
+        (Silu, Dtype::Bf16, 8, 100),
+        (GeluTanh, Dtype::F16, 3, 64),
+        (Silu, Dtype::Q4K, 2, 512),
+    ]
+    .map(|(function, dtype, rows, inputs)| {
+        [true, false].map(|way| gated(function, way, [dtype, dtype], rows, inputs, 33))
+    });
     let inputs = [(KvDtype::F32, Dtype::F16), (KvDtype::Bf16, Dtype::Bf16), (KvDtype::Fp8, Dtype::F32)].map(
         |(kv, dtype)| [true, false].map(|way| attention::inputs(way, kv, [6, 2, 20], Some(dtype), true)),
     );

@@ -1,6 +1,7 @@
 //! Cases of products with matrices.
 
 use sparkherd_checkpoint::Dtype;
+use sparkherd_kernels::GateFunction;
 
 use super::{Case, case};
 use crate::backend::{Activation, Backend, BackendError, Gated, Linear, unfused};
@@ -41,6 +42,7 @@ pub(super) fn linear_of_integers(dtype: Dtype, rows: usize, inputs: usize, outpu
 
 /// Rows of whole numbers, which rounding to 8 bits keeps, for weights in blocks.
 pub(super) fn gated(
+    function: GateFunction,
     is_fused: bool,
     [gate, up]: [Dtype; 2],
     rows: usize,
@@ -49,7 +51,7 @@ pub(super) fn gated(
 ) -> Case {
     let is_whole = gate.block_elements() > 1;
     let case = case(
-        format!("gated {gate:?} {up:?} {rows} × {inputs} → {outputs}"),
+        format!("gated {function:?} {gate:?} {up:?} {rows} × {inputs} → {outputs}"),
         vec![(gate, outputs, inputs), (up, outputs, inputs)],
         vec![(rows, inputs), (rows, outputs), (rows, outputs)],
         move |backend, weights, at| {
@@ -58,7 +60,7 @@ pub(super) fn gated(
             }
             let (gate_weight, up_weight) = (weights[0], weights[1]);
             let [x, gate, up] = [at[0], at[1], at[2]];
-            let args = Gated { x, gate_weight, up_weight, gate, up };
+            let args = Gated { function, x, gate_weight, up_weight, gate, up };
             if is_fused {
                 backend.gated(args)?;
             } else {

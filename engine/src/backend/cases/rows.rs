@@ -1,9 +1,10 @@
 //! Cases of what goes row by row.
 
 use sparkherd_checkpoint::Dtype;
+use sparkherd_kernels::GateFunction;
 
 use super::{Case, case};
-use crate::backend::{Add, AddBias, AddRmsNorm, Embed, GatherRows, HeadRmsNorm, RmsNorm, Rope, SiluMultiply};
+use crate::backend::{Add, AddBias, AddRmsNorm, Embed, GateMultiply, GatherRows, HeadRmsNorm, RmsNorm, Rope};
 
 pub(super) fn rms_norm(dtype: Dtype, rows: usize, width: usize) -> Case {
     case(
@@ -64,16 +65,16 @@ pub(super) fn add_bias(dtype: Dtype) -> Case {
     })
 }
 
-pub(super) fn silu_multiply(rows: usize, width: usize) -> Case {
+pub(super) fn gate_multiply(function: GateFunction, rows: usize, width: usize) -> Case {
     case(
-        format!("silu_multiply {rows} × {width}"),
+        format!("gate_multiply {function:?} {rows} × {width}"),
         vec![],
         vec![(rows, width), (rows, width)],
-        |backend, _, at| {
+        move |backend, _, at| {
             // Far into both tails: the values are in −1 to 1.
             let wide: Vec<f32> = backend.read(at[0])?.iter().map(|value| value * 30.0).collect();
             backend.write(at[0], &wide)?;
-            backend.silu_multiply(SiluMultiply { gate: at[0], up: at[1] })?;
+            backend.gate_multiply(GateMultiply { function, gate: at[0], up: at[1] })?;
             Ok(vec![at[0]])
         },
     )

@@ -24,7 +24,7 @@ pub use simd::Path;
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Attention, AttentionOptions, Backend, BackendError, Embed,
-    GatherRows, HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
+    GateMultiply, GatherRows, HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, Weight,
     check::{WeightValues, disjoint},
     oracle,
 };
@@ -171,10 +171,10 @@ impl Backend for Cpu {
         }
     }
 
-    fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError> {
+    fn gate_multiply(&mut self, args: GateMultiply) -> Result<(), BackendError> {
         args.check()?;
         let [gate, up] =
-            disjoint(self.memory.workspace.as_mut_slice(), "silu_multiply", [args.gate, args.up])?;
-        rows::silu_multiply(self.path, &mut self.pool, gate, up)
+            disjoint(self.memory.workspace.as_mut_slice(), "gate_multiply", [args.gate, args.up])?;
+        rows::gate_multiply(self.path, &mut self.pool, args.function, gate, up)
     }
 }

@@ -1,6 +1,8 @@
 #![expect(unsafe_code, reason = "pieces write disjoint rows of one matrix")]
 //! Operations on each row, or each element, by itself.
 
+use sparkherd_kernels::GateFunction;
+
 use super::{
     pool::Pool,
     shared_slice::SharedSlice,
@@ -145,10 +147,11 @@ fn scale<S: Simd>(simd: S, x: &[f32], epsilon: f32) -> f32 {
     1.0 / (total / x.len() as f32 + epsilon).sqrt()
 }
 
-/// `gate = gate · sigmoid(gate) · up`.
-pub(super) fn silu_multiply(
+/// `gate = function(gate) · up`.
+pub(super) fn gate_multiply(
     path: Path,
     pool: &mut Pool,
+    function: GateFunction,
     gate: &mut [f32],
     up: &[f32],
 ) -> Result<(), BackendError> {
@@ -157,23 +160,36 @@ pub(super) fn silu_multiply(
         let range = piece * PIECE_ELEMENTS..elements.min((piece + 1) * PIECE_ELEMENTS);
         // SAFETY: a piece's elements are its own.
         let gate = unsafe { gate.range(range.clone()) };
-        path.run(Silu { gate, up: &up[range] });
+        path.run(Gated { function, gate, up: &up[range] });
     })
 }
 
-struct Silu<'a> {
+struct Gated<'a> {
+    function: GateFunction,
     gate: &'a mut [f32],
     up: &'a [f32],
 }
 
 #[expect(clippy::inline_always, reason = "must be compiled for the path's instructions")]
-impl Kernel for Silu<'_> {
+impl Kernel for Gated<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call<S: Simd>(self, _simd: S) {
-        for (gate, up) in self.gate.iter_mut().zip(self.up) {
-            *gate = *gate / (1.0 + exp(-*gate)) * up;
+        let Self { function, gate, up } = self;
+        match function {
+            GateFunction::Silu => {
+                for (gate, up) in gate.iter_mut().zip(up) {
+                    *gate = *gate / (1.0 + exp(-*gate)) * up;
+                }
+            }
+            GateFunction::GeluTanh => {
+                // (1 + tanh z) / 2 is the sigmoid of 2 z: 2 · √(2/π), and 0.044715 of it.
+                for (gate, up) in gate.iter_mut().zip(up) {
+                    let of = *gate * (1.595_769_1 + 0.071_354_816 * *gate * *gate);
+                    *gate = *gate / (1.0 + exp(-of)) * up;
+                }
+            }
         }
     }
 }

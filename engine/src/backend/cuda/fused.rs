@@ -19,7 +19,7 @@ pub(super) fn has_launch(args: &Gated) -> bool {
 impl<D: Device> Cuda<D> {
     pub(super) fn launch_gated(&mut self, args: Gated) -> Result<(), BackendError> {
         args.check()?;
-        let Gated { x, gate_weight, up_weight, gate, .. } = args;
+        let Gated { function, x, gate_weight, up_weight, gate, up: _ } = args;
         let [input, out] = self.memory.disjoint("gated", [x, gate])?;
         let launch = kernels::LinearGated {
             x: input,
@@ -30,6 +30,7 @@ impl<D: Device> Cuda<D> {
             rows: count("gated", x.rows)?,
             inputs: count("gated", x.columns)?,
             outputs: count("gated", gate.columns)?,
+            function,
         };
         Ok(launch.launch(&mut self.device)?)
     }

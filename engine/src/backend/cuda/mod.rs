@@ -25,7 +25,7 @@ use sparkherd_kernels::{Device, DeviceMemory, Recording};
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, Backend, BackendError, Embed,
-    Gated, GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, StepNumbers,
+    GateMultiply, Gated, GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, StepNumbers,
     Weight, arena::Arena, unfused,
 };
 pub use attention::AttentionLimits;
@@ -337,11 +337,11 @@ impl<D: Device> Backend for Cuda<D> {
         self.launch_attention(args)
     }
 
-    fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError> {
+    fn gate_multiply(&mut self, args: GateMultiply) -> Result<(), BackendError> {
         args.check()?;
-        let [gate, up] = self.memory.disjoint("silu_multiply", [args.gate, args.up])?;
+        let [gate, up] = self.memory.disjoint("gate_multiply", [args.gate, args.up])?;
         let count = (args.gate.rows * args.gate.columns) as u64;
-        Ok(kernels::SiluMultiply { gate, up, count }.launch(&mut self.device)?)
+        Ok(kernels::GateMultiply { gate, up, count, function: args.function }.launch(&mut self.device)?)
     }
 
     fn attention_inputs(&mut self, args: &AttentionInputs<'_>) -> Result<(), BackendError> {

@@ -4,14 +4,17 @@ mod attention;
 mod elementwise;
 mod fp8;
 
+use std::f32::consts::PI;
+
 use half::bf16;
 use sparkherd_footprint::KvDtype;
+use sparkherd_kernels::GateFunction;
 
 pub(super) use elementwise::{add, add_bias, embed, gather_rows, read_pair, rope, write};
 
 use super::{
-    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GatherRows, HeadRmsNorm,
-    HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, SiluMultiply, Weight,
+    Activation, Add, AddBias, AddRmsNorm, Attention, Backend, BackendError, Embed, GateMultiply, GatherRows,
+    HeadRmsNorm, HostMemory, KvShape, KvWrite, Linear, RmsNorm, Rope, Weight,
     check::{WeightValues, disjoint},
 };
 
@@ -127,13 +130,23 @@ impl Backend for Oracle {
         }
     }
 
-    fn silu_multiply(&mut self, args: SiluMultiply) -> Result<(), BackendError> {
+    fn gate_multiply(&mut self, args: GateMultiply) -> Result<(), BackendError> {
         args.check()?;
         let [gate, up] =
-            disjoint(self.memory.workspace.as_mut_slice(), "silu_multiply", [args.gate, args.up])?;
+            disjoint(self.memory.workspace.as_mut_slice(), "gate_multiply", [args.gate, args.up])?;
         for (gate, up) in gate.iter_mut().zip(up) {
-            *gate = *gate / (1.0 + (-*gate).exp()) * *up;
+            *gate = gate_value(args.function, *gate) * *up;
         }
         Ok(())
+    }
+}
+
+fn gate_value(function: GateFunction, gate: f32) -> f32 {
+    match function {
+        GateFunction::Silu => gate / (1.0 + (-gate).exp()),
+        GateFunction::GeluTanh => {
+            let of: f32 = (2.0_f32 / PI).sqrt() * (gate + 0.044_715 * gate.powi(3));
+            0.5 * gate * (1.0 + of.tanh())
+        }
     }
 }

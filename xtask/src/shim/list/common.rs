@@ -163,4 +163,28 @@ pub const MUTATIONS: &[Mutation] = &[
         cases: "",
         seen: Seen::AsResult,
     },
+    Mutation {
+        file: "common/gate.cuh",
+        text: "expf(-of)",
+        replacement: "expf(of)",
+        what: "the sigmoid of the negative gate",
+        cases: "gate_multiply Silu",
+        seen: Seen::AsResult,
+    },
+    Mutation {
+        file: "common/gate.cuh",
+        text: "gate * gate, 1.5957691f",
+        replacement: "gate, 1.5957691f",
+        what: "the square of a gate in place of its cube",
+        cases: "gate_multiply GeluTanh",
+        seen: Seen::AsResult,
+    },
+    Mutation {
+        file: "common/gate.cuh",
+        text: "function == GATE_GELU ?",
+        replacement: "function != GATE_GELU ?",
+        what: "each function for the other",
+        cases: "gated GeluTanh",
+        seen: Seen::AsResult,
+    },
 ];

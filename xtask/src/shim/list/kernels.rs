@@ -29,18 +29,10 @@ pub const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         file: "elementwise.cu",
-        text: "expf(-gate)",
-        replacement: "expf(gate)",
-        what: "the sigmoid of the negative gate",
-        cases: "silu",
-        seen: Seen::AsResult,
-    },
-    Mutation {
-        file: "elementwise.cu",
         text: "if (index >= arguments.count) return;",
         replacement: "if (index + 1 >= arguments.count) return;",
         what: "the last value is left out",
-        cases: "silu",
+        cases: "gate_multiply",
         seen: Seen::AsResult,
     },
     Mutation {
@@ -256,15 +248,7 @@ pub const MUTATIONS: &[Mutation] = &[
         text: "* warp_sum(sums[1][r])",
         replacement: "* warp_sum(sums[0][r])",
         what: "the gate gates itself",
-        cases: "gated F32",
-        seen: Seen::AsResult,
-    },
-    Mutation {
-        file: "linear.cu",
-        text: "result / (1.0f + expf(-result))",
-        replacement: "result / (1.0f + expf(result))",
-        what: "the sigmoid of the negative gate",
-        cases: "gated F32",
+        cases: "gated Silu F32",
         seen: Seen::AsResult,
     },
     Mutation {
@@ -272,7 +256,7 @@ pub const MUTATIONS: &[Mutation] = &[
         text: "{arguments.weight + start, arguments.up + start}",
         replacement: "{arguments.weight + start, arguments.up}",
         what: "all outputs have the first row of what is gated",
-        cases: "gated F32",
+        cases: "gated Silu F32",
         seen: Seen::AsResult,
     },
 ];
