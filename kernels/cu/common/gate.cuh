@@ -9,6 +9,6 @@ constexpr u32 GATE_GELU = 1;
 
 DEVICE float gate_value(u32 function, float gate) {
     // 2 · √(2/π), and 0.044715 of it.
-    const float of = function == GATE_GELU ? gate * fmaf(0.071354816f, gate * gate, 1.5957691f) : gate;
+    const float of = function == GATE_GELU ? gate * fmaf(0.071354814f, gate * gate, 1.5957692f) : gate;
     return gate / (1.0f + expf(-of));
 }

@@ -186,7 +186,7 @@ impl Kernel for Gated<'_> {
             GateFunction::GeluTanh => {
                 // (1 + tanh z) / 2 is the sigmoid of 2 z: 2 · √(2/π), and 0.044715 of it.
                 for (gate, up) in gate.iter_mut().zip(up) {
-                    let of = *gate * (1.595_769_1 + 0.071_354_816 * *gate * *gate);
+                    let of = *gate * (1.595_769_2 + 0.071_354_814 * *gate * *gate);
                     *gate = *gate / (1.0 + exp(-of)) * up;
                 }
             }
