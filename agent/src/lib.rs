@@ -51,8 +51,8 @@ pub use backend::{BackendError, BackendWish};
 pub use bytes::readable;
 pub use health::{EngineTarget, Health};
 pub use memory::{
-    Machine, Meminfo, MemoryProbe, MemorySample, ProbeError, ProcessMemory, default_reserve_bytes,
-    free_block_bytes,
+    DEVICE_RESERVE_BYTES, DeviceSample, Machine, Meminfo, MemoryProbe, MemorySample, ProbeError,
+    ProcessMemory, default_reserve_bytes, free_block_bytes,
 };
 pub use metrics::Metrics;
 pub use ports::{PortRange, PortRangeError};

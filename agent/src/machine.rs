@@ -7,7 +7,7 @@ use rustix::fs::statvfs;
 use rustix::system::uname;
 use sparkherd_crds::{CpuFacts, EngineFacts, GpuFacts, OsFacts, StoreFacts};
 use sparkherd_footprint::{Backend, Platform};
-use sparkherd_gpu::{Fault, Gpu, GpuError, GpuReport, SoftwareStack, known_faults};
+use sparkherd_gpu::{Fault, Gpu, GpuError, GpuReport, SoftwareStack, cuda_support, known_faults};
 
 use crate::memory::MemoryProbe;
 
@@ -35,12 +35,13 @@ impl MachineFacts {
         let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
         let kernel = uname().release().to_string_lossy().into_owned();
         let gpu = gpu_facts(gpus.as_ref().ok(), probe.gpu_name());
-        let faults = known_faults(&SoftwareStack {
+        let mut faults = known_faults(&SoftwareStack {
             gpu_name: gpu.as_ref().map_or("", |gpu| &gpu.name),
             kernel: &kernel,
             kernel_command_line: &command_line,
             driver: gpu.as_ref().and_then(|gpu| gpu.driver.as_deref()),
         });
+        faults.extend(gpus.as_ref().ok().and_then(|report| cuda_support(report).fault()));
         let compute = gpus.as_ref().ok().and_then(GpuReport::first).and_then(Gpu::architecture);
         Self {
             engine: EngineFacts {
@@ -124,9 +125,12 @@ fn os_release(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use sparkherd_footprint::Platform;
     use sparkherd_gpu::{CudaVersion, Gpu, GpuReport};
 
-    use super::{cpu_model, gpu_facts, instruction_set, os_release};
+    use super::{MachineFacts, MemoryProbe, cpu_model, gpu_facts, instruction_set, os_release};
 
     #[test]
     fn a_gpu_is_told_as_far_as_it_is_known() {
@@ -143,6 +147,21 @@ mod tests {
         assert_eq!(told(Some(&report), None), whole);
         assert_eq!(told(None, name()), Some(("NVIDIA GB10".to_owned(), None, None, None)));
         assert_eq!(told(Some(&GpuReport::default()), None), None);
+    }
+
+    #[test]
+    fn a_driver_that_is_too_old_for_our_kernels_is_a_fault() {
+        let proc_root = Path::new("/proc");
+        let probe = MemoryProbe::new(proc_root, proc_root, 4096, None);
+        let whats = |minor_of_13: Option<u32>| {
+            let (major, minor) = minor_of_13.map_or((12, 8), |minor| (13, minor));
+            let cuda = Some(CudaVersion { major, minor });
+            let report = Ok(GpuReport { cuda, gpus: vec![Gpu::default()], ..GpuReport::default() });
+            let faults = MachineFacts::read(proc_root, &probe, &Platform::cuda(1), &report).faults;
+            faults.into_iter().map(|fault| fault.what).collect::<Vec<_>>()
+        };
+        assert_eq!(whats(None), ["the driver runs CUDA 12.8 at most"]);
+        assert_eq!(whats(Some(0)), [""; 0]);
     }
 
     #[test]

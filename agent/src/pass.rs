@@ -204,7 +204,7 @@ impl Agent {
         let promised = promised(pools, records, wanted);
         let engines = || records.values().filter_map(|record| record.engine.as_ref());
         let ready = engines().filter(|engine| engine.answering().is_some()).count();
-        self.metrics.observe(pools.host, promised.host, engines().count(), ready, self.guard.kills());
+        self.metrics.observe(pools, promised, engines().count(), ready, self.guard.kills());
         let standing = desired.node.as_ref().and_then(|node| node.status.as_ref());
         let seen = self.gpu.seen();
         let view = NodeView {

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use sparkherd_agent::kubernetes::{self, Clients, Identity};
 use sparkherd_agent::{Agent, AgentConfig, PortRange, bind_admin, child_environment, link};
 use sparkherd_crds::parse_quantity;
-use sparkherd_gpu::{GpuSource as _, Nvml};
+use sparkherd_gpu::GpuSource as _;
 
 use crate::cluster;
 use crate::gpu::{BackendArg, GpuArgs};
@@ -77,7 +77,7 @@ pub(crate) fn run(args: AgentArgs) -> anyhow::Result<()> {
         backend,
         gpu,
     } = args;
-    let nvml = Nvml::open();
+    let nvml = gpu.nvml();
     let config = AgentConfig {
         child_environment: child_environment(std::env::vars_os()),
         node_name: node_name.clone(),

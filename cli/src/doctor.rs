@@ -19,8 +19,6 @@ mod speed;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
-use sparkherd_gpu::Nvml;
-
 use crate::gpu::GpuArgs;
 
 use bench::GpuBench;
@@ -54,7 +52,7 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
     let DoctorArgs { store, proc_root, json, gpu } = args;
     let mut kernels = KernelBench::open(&gpu.choice());
     let bench = kernels.as_mut().map(|bench| bench as &mut dyn GpuBench);
-    let readings = probe::read(&Places { store, proc_root }, &Nvml::open(), bench);
+    let readings = probe::read(&Places { store, proc_root }, &gpu.nvml(), bench);
     let report = Report::new(check(&readings));
     let mut output = io::stdout().lock();
     if json {

@@ -1,24 +1,26 @@
 //! `sparkherd fit`: the bytes a model takes here, by part, and whether it fits, before anything is loaded.
 
+mod machine;
 mod report;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 use serde::de::value::StrDeserializer;
-use sparkherd_agent::{BackendWish, MemoryProbe, default_reserve_bytes};
+use sparkherd_agent::{DEVICE_RESERVE_BYTES, DeviceSample, MemoryProbe, default_reserve_bytes};
 use sparkherd_checkpoint::{Checkpoint, Requantize};
 use sparkherd_crds::parse_quantity;
-use sparkherd_footprint::{FootprintError, Platform};
-use sparkherd_gpu::{GpuError, GpuMemoryDomain, GpuReport, GpuSource as _, Nvml, memory_domain};
+use sparkherd_footprint::{Backend, FootprintError, Platform};
+use sparkherd_gpu::{GpuError, GpuReport, GpuSource as _};
 
-use crate::gpu::BackendArg;
+use crate::gpu::{BackendArg, GpuArgs};
 use crate::inspect::Directory;
-use report::{Memory, Report, Wish};
+use machine::{Machine, Memory};
+use report::{Report, Wish};
 
 /// Status when the model does not fit; 1 is for what could not be judged.
 const STATUS_DOES_NOT_FIT: i32 = 3;
@@ -49,9 +51,11 @@ pub(crate) struct FitArgs {
     /// Judge for an otherwise empty machine of this much memory, such as 119Gi, instead of this one as it is now.
     #[arg(long, value_parser = parse_quantity)]
     total: Option<u64>,
-    /// What the engine would compute on; its memory is the host's, as a GPU's is on a Spark.
+    /// What the engine would compute on. A GPU with memory of its own is judged by that and by the host's.
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
     backend: BackendArg,
+    #[command(flatten)]
+    gpu: GpuArgs,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -71,8 +75,10 @@ pub(crate) fn run(args: &FitArgs) -> anyhow::Result<()> {
         memory_bytes: args.memory,
         requantize: args.requantize,
     };
-    let platform = platform(args.backend, threads, &Nvml::open().read(), memory.total_bytes)?;
-    let report = Report::new(checkpoint.inspection.facts, platform, wish, memory);
+    let gpus = args.gpu.nvml().read();
+    let platform = args.gpu.wish(args.backend, &gpus).platform(threads, &gpus)?;
+    let machine = machine(memory, &platform, &gpus);
+    let report = Report::new(checkpoint.inspection.facts, platform, wish, machine);
     let mut output = io::stdout().lock();
     let fits = match report {
         Ok(report) => {
@@ -93,19 +99,16 @@ pub(crate) fn run(args: &FitArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `gpus`: what the driver said. A GPU with memory of its own is not judged: what is here is the host's.
-fn platform(
-    backend: BackendArg,
-    threads: u32,
-    gpus: &Result<GpuReport, GpuError>,
-    host_total_bytes: u64,
-) -> anyhow::Result<Platform> {
-    let gpu = gpus.as_ref().ok().and_then(GpuReport::first);
-    if gpu.is_some_and(|gpu| memory_domain(gpu, host_total_bytes) == GpuMemoryDomain::Device) {
-        ensure!(backend != BackendArg::Cuda, "the GPU has memory of its own, which fit does not judge yet");
-        return Ok(Platform::cpu(threads));
-    }
-    Ok(BackendWish::from(backend).platform(threads, gpus)?)
+/// The GPU's own memory counts where engines would use it.
+fn machine(memory: Memory, platform: &Platform, gpus: &Result<GpuReport, GpuError>) -> Machine {
+    let gpu = gpus.as_ref().ok().and_then(GpuReport::first).filter(|_| platform.backend == Backend::Cuda);
+    let own = gpu.and_then(|gpu| DeviceSample::new(gpu, memory.total_bytes).own);
+    let device_memory = own.map(|own| Memory {
+        total_bytes: own.total_bytes,
+        available_bytes: own.free_bytes,
+        reserve_bytes: DEVICE_RESERVE_BYTES,
+    });
+    Machine { memory, device_memory }
 }
 
 fn requantize(text: &str) -> Result<Requantize, String> {
@@ -124,31 +127,25 @@ fn memory(total: Option<u64>, reserve: Option<u64>) -> anyhow::Result<Memory> {
 
 #[cfg(test)]
 mod tests {
-    use sparkherd_footprint::Backend;
+    use sparkherd_footprint::Platform;
     use sparkherd_gpu::{Gpu, GpuError, GpuMemory, GpuReport};
 
-    use super::platform;
-    use crate::gpu::BackendArg;
-
-    const HOST_BYTES: u64 = 120 << 30;
-
-    fn report(name: &str, memory_bytes: Option<u64>) -> GpuReport {
-        let memory =
-            memory_bytes.map(|total_bytes| GpuMemory { total_bytes, used_bytes: 0, free_bytes: total_bytes });
-        let gpu = Gpu { name: Some(name.to_owned()), memory, ..Gpu::default() };
-        GpuReport { gpus: vec![gpu], ..GpuReport::default() }
-    }
+    use super::{Memory, machine};
 
     #[test]
-    fn a_spark_is_judged_for_its_gpu_and_a_card_is_not() {
-        let of =
-            |backend, gpus| platform(backend, 2, &gpus, HOST_BYTES).map(|platform| platform.backend).ok();
-        let spark = || Ok(report("NVIDIA GB10", None));
-        assert_eq!(of(BackendArg::Auto, spark()), Some(Backend::Cuda));
-        assert_eq!(of(BackendArg::Cpu, spark()), Some(Backend::Cpu));
-        let card = || Ok(report("NVIDIA H200", Some(140 << 30)));
-        assert_eq!([of(BackendArg::Auto, card()), of(BackendArg::Cuda, card())], [Some(Backend::Cpu), None]);
-        let none = || Err(GpuError::NoDriver);
-        assert_eq!([of(BackendArg::Auto, none()), of(BackendArg::Cuda, none())], [Some(Backend::Cpu), None]);
+    fn only_a_card_that_engines_use_is_a_pool_of_its_own() {
+        let report = |name: &str| {
+            let memory = GpuMemory { total_bytes: 140 << 30, used_bytes: 0, free_bytes: 130 << 30 };
+            let gpu = Gpu { name: Some(name.to_owned()), memory: Some(memory), ..Gpu::default() };
+            Ok(GpuReport { gpus: vec![gpu], ..GpuReport::default() })
+        };
+        let host = Memory { total_bytes: 120 << 30, available_bytes: 120 << 30, reserve_bytes: 0 };
+        let device = |platform: Platform, gpus| {
+            machine(host, &platform, &gpus).device_memory.map(|memory| memory.available_bytes)
+        };
+        assert_eq!(device(Platform::cuda(2), report("NVIDIA H200")), Some(130 << 30));
+        assert_eq!(device(Platform::cpu(2), report("NVIDIA H200")), None);
+        assert_eq!(device(Platform::cuda(2), report("NVIDIA GB10")), None);
+        assert_eq!(device(Platform::cuda(2), Err(GpuError::NoDriver)), None);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use sparkherd_agent::BackendWish;
 use sparkherd_engine::GpuChoice;
-use sparkherd_gpu::{CUDA_MIN, CudaVersion, GpuError, GpuReport};
+use sparkherd_gpu::{CudaSupport, GpuError, GpuPlace, GpuReport, Nvml, cuda_support};
 use sparkherd_kernels::{ARCHITECTURES, ComputeCapability, KernelPlaces};
 
 /// What engines compute on.
@@ -32,7 +32,7 @@ impl From<BackendArg> for BackendWish {
 /// Which GPU engines compute on, and where what they need is found.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GpuArgs {
-    /// GPU to compute on, as the driver counts those it shows this process
+    /// GPU to compute on: its number among those that CUDA shows this process, by their places on the PCI bus
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     gpu: u32,
     /// Library of the CUDA driver, if the system does not find it
@@ -53,7 +53,7 @@ pub(crate) struct GpuArgs {
 #[derive(Debug, PartialEq, Eq)]
 enum NotCuda {
     Capability(Option<(u32, u32)>),
-    Driver(CudaVersion),
+    Driver(CudaSupport),
     Kernels(String),
 }
 
@@ -62,7 +62,7 @@ impl GpuArgs {
     pub(crate) fn wish(&self, backend: BackendArg, gpus: &Result<GpuReport, GpuError>) -> BackendWish {
         let gpu = gpus.as_ref().ok().and_then(GpuReport::first);
         let (BackendArg::Auto, Some(gpu)) = (backend, gpu) else { return backend.into() };
-        let cuda = gpus.as_ref().ok().and_then(|report| report.cuda);
+        let cuda = gpus.as_ref().map_or(CudaSupport::Unknown, cuda_support);
         match usable(gpu.compute_capability, cuda, &self.choice().kernels) {
             Ok(()) => BackendWish::Auto,
             Err(reason) => {
@@ -70,6 +70,13 @@ impl GpuArgs {
                 BackendWish::Cpu
             }
         }
+    }
+
+    /// NVIDIA's management library, looking at the GPU that engines use.
+    pub(crate) fn nvml(&self) -> Nvml {
+        let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
+        let visible = visible.map(|names| names.to_string_lossy().into_owned());
+        Nvml::open(GpuPlace { ordinal: self.gpu, visible })
     }
 
     pub(crate) fn choice(&self) -> GpuChoice {
@@ -94,12 +101,8 @@ impl GpuArgs {
 }
 
 /// Whether kernels can be had for a GPU, and its driver loads them. What the driver does not tell is left to the engine.
-fn usable(
-    capability: Option<(u32, u32)>,
-    cuda: Option<CudaVersion>,
-    kernels: &KernelPlaces,
-) -> Result<(), NotCuda> {
-    if let Some(cuda) = cuda.filter(|cuda| *cuda < CUDA_MIN) {
+fn usable(capability: Option<(u32, u32)>, cuda: CudaSupport, kernels: &KernelPlaces) -> Result<(), NotCuda> {
+    if matches!(cuda, CudaSupport::TooOld(_)) {
         return Err(NotCuda::Driver(cuda));
     }
     let chip = capability.map(|(major, minor)| ComputeCapability { major, minor });

@@ -16,7 +16,7 @@ use sparkherd_agent::{
 };
 use sparkherd_crds::{ModelDeployment, find_condition, parse_quantity};
 use sparkherd_engine::backend::cpu::Path as CpuPath;
-use sparkherd_gpu::{GpuSource as _, Nvml};
+use sparkherd_gpu::GpuSource as _;
 use sparkherd_operator::LocalCluster;
 use sparkherd_planner::Policy;
 use sparkherd_server::front::{self, Routes};
@@ -97,7 +97,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         key_hashes: key_hash,
     };
     let engine_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let nvml = Nvml::open();
+    let nvml = gpu.nvml();
     let config = AgentConfig {
         child_environment: sparkherd_agent::child_environment(std::env::vars_os()),
         node_name: NODE.to_owned(),

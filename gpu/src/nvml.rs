@@ -6,18 +6,22 @@ use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper::error::NvmlError;
 
-use crate::{CudaVersion, Gpu, GpuError, GpuMemory, GpuProcess, GpuReport, GpuSource, ThrottleReason};
+use crate::{
+    CudaVersion, Gpu, GpuError, GpuMemory, GpuPlace, GpuProcess, GpuReport, GpuSource, ThrottleReason,
+};
 
 /// The library, or why there is none.
 #[derive(Debug)]
 pub struct Nvml {
+    place: GpuPlace,
     library: Result<nvml_wrapper::Nvml, GpuError>,
 }
 
 impl Nvml {
     /// Opens the library. That there is none, or no driver under it, is remembered and told by [`GpuSource::read`].
-    pub fn open() -> Self {
-        Self { library: nvml_wrapper::Nvml::init().map_err(|error| opening(&error)) }
+    /// Reports have the GPU of `place` first.
+    pub fn open(place: GpuPlace) -> Self {
+        Self { place, library: nvml_wrapper::Nvml::init().map_err(|error| opening(&error)) }
     }
 }
 
@@ -29,11 +33,11 @@ impl GpuSource for Nvml {
         // One that does not answer is left out, not the others with it.
         let gpus =
             (0..count).filter_map(|index| library.device_by_index(index).ok()).map(|device| gpu(&device));
-        Ok(GpuReport {
+        Ok(self.place.put_first(GpuReport {
             driver: library.sys_driver_version().ok(),
             cuda: library.sys_cuda_driver_version().ok().and_then(CudaVersion::from_number),
             gpus: gpus.collect(),
-        })
+        }))
     }
 }
 
@@ -49,6 +53,8 @@ fn opening(error: &NvmlError) -> GpuError {
 fn gpu(device: &Device<'_>) -> Gpu {
     Gpu {
         name: device.name().ok(),
+        bus_id: device.pci_info().ok().map(|pci| pci.bus_id.to_ascii_lowercase()),
+        uuid: device.uuid().ok(),
         compute_capability: device.cuda_compute_capability().ok().and_then(|capability| {
             Some((u32::try_from(capability.major).ok()?, u32::try_from(capability.minor).ok()?))
         }),

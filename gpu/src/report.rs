@@ -11,7 +11,7 @@ pub struct GpuReport {
 }
 
 impl GpuReport {
-    /// The one engines compute on: CUDA counts from 0 as the driver does, and a Spark has one.
+    /// The one engines compute on, which [`crate::GpuPlace`] has put there.
     pub fn first(&self) -> Option<&Gpu> {
         self.gpus.first()
     }
@@ -22,9 +22,6 @@ pub struct CudaVersion {
     pub major: u32,
     pub minor: u32,
 }
-
-/// Our kernels come as machine code of CUDA 13: drivers from 580 on load it.
-pub const CUDA_MIN: CudaVersion = CudaVersion { major: 13, minor: 0 };
 
 impl CudaVersion {
     /// As the driver counts it: `13010` is 13.1.
@@ -44,6 +41,10 @@ impl fmt::Display for CudaVersion {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gpu {
     pub name: Option<String>,
+    /// Its place on the PCI bus, `00000000:01:00.0`.
+    pub bus_id: Option<String>,
+    /// `GPU-` and hexadecimal digits.
+    pub uuid: Option<String>,
     /// Major and minor: a GB10 has 12.1.
     pub compute_capability: Option<(u32, u32)>,
     pub sm_clock_mhz: Option<u32>,

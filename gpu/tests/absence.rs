@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use sparkherd_gpu::{GpuSource, Nvml};
+use sparkherd_gpu::{GpuPlace, GpuSource, Nvml};
 
 #[test]
 fn a_machine_with_or_without_a_gpu_answers() {
-    let source = Nvml::open();
+    let source = Nvml::open(GpuPlace::default());
     let has_driver = Path::new("/proc/driver/nvidia/version").exists();
     match source.read() {
         Ok(report) => assert!(report.driver.is_some(), "a driver that answers has a version: {report:?}"),

@@ -87,7 +87,9 @@ async fn what_only_the_driver_shows_is_held_of_the_one_pool() {
     let metrics = lab.metrics.clone();
     eventually("the driver's bytes count as held", || {
         let text = metrics.text().unwrap();
-        let held = text.lines().find_map(|line| line.strip_prefix("sparkherd_agent_memory_held_bytes "));
+        let held = text
+            .lines()
+            .find_map(|line| line.strip_prefix(r#"sparkherd_agent_memory_held_bytes{pool="unified"} "#));
         held.and_then(|value| value.parse::<u64>().ok()).is_some_and(|bytes| bytes >= 2 * GIB)
     })
     .await;

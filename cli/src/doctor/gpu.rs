@@ -1,7 +1,9 @@
 //! The GPU, its driver, its clock.
 
 use sparkherd_agent::readable;
-use sparkherd_gpu::{CUDA_MIN, Gpu, GpuReport, SLOW_CLOCK_MHZ, SoftwareStack, ThrottleReason, known_faults};
+use sparkherd_gpu::{
+    CudaSupport, Gpu, GpuReport, SLOW_CLOCK_MHZ, SoftwareStack, ThrottleReason, cuda_support, known_faults,
+};
 
 use super::line::Line;
 use super::readings::Readings;
@@ -59,19 +61,15 @@ fn named(report: &GpuReport, gpu: &Gpu) -> Line {
 
 fn driver(report: &GpuReport) -> Line {
     let version = report.driver.as_deref().unwrap_or("of unknown version");
-    let Some(cuda) = report.cuda else {
-        let found = format!("{version}, CUDA unknown");
-        return Line::unknown(DRIVER, found, format!("CUDA {CUDA_MIN} or later is needed: driver 580"));
-    };
-    let found = format!("{version}, CUDA {cuda}");
-    if cuda < CUDA_MIN {
-        return Line::fail(
-            DRIVER,
-            found,
-            format!("move to driver 580 or later: kernels are of CUDA {CUDA_MIN}"),
-        );
+    let support = cuda_support(report);
+    let found = format!("{version}, {support}");
+    match (support, support.fault()) {
+        (_, Some(fault)) => Line::fail(DRIVER, found, fault.advice),
+        (CudaSupport::Unknown, None) => {
+            Line::unknown(DRIVER, found, "CUDA 13.0 or later is needed: driver 580")
+        }
+        (_, None) => Line::ok(DRIVER, found),
     }
-    Line::ok(DRIVER, found)
 }
 
 fn faults(readings: &Readings, report: &GpuReport) -> Vec<Line> {

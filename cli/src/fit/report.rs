@@ -4,8 +4,10 @@ use serde::Serialize;
 use sparkherd_checkpoint::{Facts, Requantize};
 use sparkherd_footprint::{
     Backend, Footprint, FootprintError, KvDtype, Platform, Serving, context_candidates, kv_dtype_auto,
-    kv_tokens_default, largest_context_fitting, plan, serving_for_memory_cap,
+    kv_tokens_default, largest_context, plan, serving_for_memory_cap,
 };
+
+use super::machine::{Machine, Memory, Share};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -20,31 +22,6 @@ pub(super) struct Wish {
     pub(super) requantize: Requantize,
 }
 
-/// One pool that CPU and GPU share.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "units are part of names")]
-pub(super) struct Memory {
-    pub(super) total_bytes: u64,
-    pub(super) available_bytes: u64,
-    pub(super) reserve_bytes: u64,
-}
-
-impl Memory {
-    /// What engines may take now.
-    const fn room_bytes(&self) -> u64 {
-        let available =
-            if self.available_bytes < self.total_bytes { self.available_bytes } else { self.total_bytes };
-        available.saturating_sub(self.reserve_bytes)
-    }
-
-    /// What a context is chosen for: a function of the machine, not of today's load.
-    fn design_bytes(&self) -> u64 {
-        let margin = GIB.max(self.total_bytes / 25);
-        self.total_bytes.saturating_sub(self.reserve_bytes).saturating_sub(margin)
-    }
-}
-
 /// The verdict and all its numbers.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,7 +31,9 @@ pub(super) struct Report {
     platform: Platform,
     serving: Serving,
     footprint: Footprint,
-    memory: Memory,
+    #[serde(flatten)]
+    machine: Machine,
+    /// Of the host's pool.
     room_bytes: u64,
     /// With the pool at its default size; absent where none fits.
     largest_context: Option<u32>,
@@ -65,15 +44,17 @@ impl Report {
         facts: Facts,
         platform: Platform,
         wish: Wish,
-        memory: Memory,
+        machine: Machine,
     ) -> Result<Self, FootprintError> {
-        let serving = serving(&facts, &platform, wish, &memory)?;
+        let serving = serving(&facts, &platform, wish, &machine)?;
         let footprint = plan(&facts, &serving, &platform)?;
-        let room_bytes = memory.room_bytes();
-        let within_bytes = wish.memory_bytes.map_or(room_bytes, |cap| cap.min(room_bytes));
-        let largest_context = largest_context_fitting(&facts, &serving, &platform, within_bytes);
-        let fits = footprint.total_bytes() <= room_bytes;
-        Ok(Self { fits, facts, platform, serving, footprint, memory, room_bytes, largest_context })
+        let room_bytes = machine.memory.room_bytes();
+        let largest_context = largest_context(&facts, &serving, &platform, |footprint| {
+            let is_capped = wish.memory_bytes.is_some_and(|cap| footprint.total_bytes() > cap);
+            !is_capped && machine.has_room_for(footprint)
+        });
+        let fits = machine.has_room_for(&footprint);
+        Ok(Self { fits, facts, platform, serving, footprint, machine, room_bytes, largest_context })
     }
 }
 
@@ -82,7 +63,7 @@ fn serving(
     facts: &Facts,
     platform: &Platform,
     wish: Wish,
-    memory: &Memory,
+    machine: &Machine,
 ) -> Result<Serving, FootprintError> {
     let with_context = |context| {
         let template = Serving {
@@ -97,9 +78,8 @@ fn serving(
             |cap| serving_for_memory_cap(facts, &template, platform, cap),
         )
     };
-    let suits = |serving: &Serving| {
-        plan(facts, serving, platform).is_ok_and(|footprint| footprint.total_bytes() <= memory.design_bytes())
-    };
+    let suits =
+        |serving: &Serving| plan(facts, serving, platform).is_ok_and(|footprint| machine.suits(&footprint));
     if let Some(context) = wish.context {
         return with_context(context);
     }
@@ -110,7 +90,7 @@ fn serving(
 
 impl Display for Report {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let Self { facts, serving, footprint, memory, .. } = self;
+        let Self { facts, serving, footprint, machine, .. } = self;
         let parts = footprint.parts;
         writeln!(
             formatter,
@@ -137,13 +117,14 @@ impl Display for Report {
             ("total", footprint.total_bytes()),
         ];
         table(formatter, "Footprint", &footprint_rows)?;
-        let memory_rows = [
-            ("total", memory.total_bytes),
-            ("available", memory.available_bytes),
-            ("reserve", memory.reserve_bytes),
-            ("room", self.room_bytes),
-        ];
-        table(formatter, "Machine", &memory_rows)?;
+        let host_title = match machine.device_memory {
+            None => "Machine",
+            Some(device) => {
+                memory_table(formatter, "GPU", &device)?;
+                "Host"
+            }
+        };
+        memory_table(formatter, host_title, &machine.memory)?;
         writeln!(formatter)?;
         self.verdict(formatter)
     }
@@ -151,18 +132,12 @@ impl Display for Report {
 
 impl Report {
     fn verdict(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let total = self.footprint.total_bytes();
-        let (taken, room) = (size(total), size(self.room_bytes));
-        if self.fits {
-            let left = size(self.room_bytes - total);
-            write!(formatter, "Fits: takes {taken} of the {room} above the reserve, leaves {left}. ")?;
-        } else {
-            let short = size(total - self.room_bytes);
-            write!(
-                formatter,
-                "Does not fit: takes {taken}, {short} more than the {room} above the reserve. "
-            )?;
-        }
+        let shares = self.machine.shares(&self.footprint);
+        let pools: &[&str] = if shares.len() > 1 { &[" of GPU memory", " of host memory"] } else { &[""] };
+        let told: Vec<String> =
+            shares.iter().zip(pools).filter_map(|(share, pool)| self.told(*share, pool)).collect();
+        let word = if self.fits { "Fits" } else { "Does not fit" };
+        write!(formatter, "{word}: takes {}. ", told.join("; "))?;
         match self.largest_context {
             Some(context) => write!(formatter, "The largest context that fits is {context}."),
             None => write!(
@@ -172,6 +147,28 @@ impl Report {
             ),
         }
     }
+
+    /// What is taken of a pool; of one that has room, only where all have.
+    fn told(&self, Share { memory, bytes }: Share, pool: &str) -> Option<String> {
+        let room_bytes = memory.room_bytes();
+        let (taken, room) = (size(bytes), size(room_bytes));
+        if self.fits {
+            let left = size(room_bytes.saturating_sub(bytes));
+            return Some(format!("{taken} of the {room}{pool} above the reserve, leaves {left}"));
+        }
+        let short = bytes.checked_sub(room_bytes).filter(|short| *short > 0)?;
+        Some(format!("{taken}{pool}, {} more than the {room} above the reserve", size(short)))
+    }
+}
+
+fn memory_table(formatter: &mut Formatter<'_>, title: &str, memory: &Memory) -> fmt::Result {
+    let rows = [
+        ("total", memory.total_bytes),
+        ("available", memory.available_bytes),
+        ("reserve", memory.reserve_bytes),
+        ("room", memory.room_bytes()),
+    ];
+    table(formatter, title, &rows)
 }
 
 fn table(formatter: &mut Formatter<'_>, title: &str, rows: &[(&str, u64)]) -> fmt::Result {
@@ -217,7 +214,8 @@ mod tests {
     use sparkherd_checkpoint::{Architecture, Dtype, Facts, Requantize};
     use sparkherd_footprint::{Backend, Footprint, FootprintError, Parts, Platform};
 
-    use super::{GIB, Memory, Report, Wish, size};
+    use super::super::machine::{Machine, Memory};
+    use super::{GIB, Report, Wish, size};
 
     fn facts() -> Facts {
         Facts {
@@ -248,7 +246,7 @@ mod tests {
             runtime_host_bytes: 100 << 20,
             runtime_device_bytes: 0,
         };
-        Report::new(facts(), platform, wish, memory)
+        Report::new(facts(), platform, wish, Machine { memory, device_memory: None })
     }
 
     const ANY: Wish =
@@ -277,6 +275,33 @@ mod tests {
     #[test]
     fn the_table_of_a_model_that_does_not_fit() {
         assert_eq!(table(false, 16), include_str!("golden/does_not_fit.txt").trim_end());
+    }
+
+    #[test]
+    fn a_gpu_with_memory_of_its_own_is_judged_by_both_pools() {
+        let report = |gpu_gib: u64, host_gib: u64| {
+            let memory = |gib: u64| Memory {
+                total_bytes: gib * GIB,
+                available_bytes: gib * GIB,
+                reserve_bytes: GIB / 2,
+            };
+            let machine = Machine { memory: memory(host_gib), device_memory: Some(memory(gpu_gib)) };
+            Report::new(facts(), Platform::cuda(20), ANY, machine).unwrap()
+        };
+        let roomy = report(80, 16);
+        assert!(roomy.fits && roomy.serving.context == 32_768, "{roomy}");
+        let told = roomy.to_string();
+        for part in ["\nGPU\n  total          80.00 GiB", "\nHost\n  total          16.00 GiB"] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(told.contains(" of the 79.50 GiB of GPU memory above the reserve, leaves "), "{told}");
+        assert!(told.contains(" of the 15.50 GiB of host memory above the reserve, leaves "), "{told}");
+        // Plenty on one side does not help the other.
+        let told = report(16, 500).to_string();
+        assert!(told.contains("GiB of GPU memory, ") && !told.contains("of host memory"), "{told}");
+        assert!(told.contains("No context fits"), "{told}");
+        let host = report(80, 0);
+        assert!(!host.fits && host.to_string().contains("MiB of host memory, "), "{host}");
     }
 
     #[test]
