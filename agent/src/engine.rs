@@ -11,7 +11,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sparkherd_protocol::{Access, Event};
+use sparkherd_protocol::{Access, Event, FailureReason};
 use thiserror::Error;
 
 use crate::bytes::readable;
@@ -71,6 +71,13 @@ pub struct Exit {
     pub killed: Option<KillReason>,
 }
 
+/// Why an engine gave up, by its own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    pub reason: FailureReason,
+    pub message: String,
+}
+
 /// What an engine said when it became ready, and lately.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answering {
@@ -126,7 +133,7 @@ pub struct Engine {
     /// What the pools had beside this engine when that was measured: available, and held by our other engines.
     unclaimed: PoolBytes,
     /// What it said before it gave up.
-    pub failure: Option<String>,
+    pub failure: Option<Said>,
     /// The access it was last told.
     pub access: Access,
     pub served_names: Vec<String>,
@@ -190,7 +197,7 @@ impl Engine {
                 answering.running = running;
                 answering.last_step_age = Duration::from_millis(last_step_age_ms);
             }
-            (Event::Failed { reason, message }, _) => self.failure = Some(format!("{reason}: {message}")),
+            (Event::Failed { reason, message }, _) => self.failure = Some(Said { reason, message }),
             // Out of turn: it cannot move the engine to a stage the agent did not ask for.
             _ => {}
         }

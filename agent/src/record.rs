@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sparkherd_crds::ModelReplicaStatus;
+use sparkherd_protocol::FailureReason;
 
 use crate::bytes::readable;
 use crate::clock::Moment;
-use crate::engine::{Engine, Exit, KillReason, Stage};
+use crate::engine::{Engine, Exit, KillReason, Said, Stage};
 use crate::memory::PoolBytes;
 
 /// Crashes older than this are forgotten.
@@ -35,7 +36,17 @@ pub struct Ended {
     pub status: String,
     pub reason: String,
     pub at: Timestamp,
-    pub stalled: bool,
+    pub cause: EndCause,
+}
+
+/// What of an end is more than a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// It hung, and was killed.
+    Stall,
+    /// It said why.
+    Said(FailureReason),
+    Other,
 }
 
 /// What became of the memory of the last engine.
@@ -85,7 +96,7 @@ impl Record {
                 status: exit.status.clone(),
                 reason: exit.reason.clone(),
                 at: exit.at.0,
-                stalled: false,
+                cause: EndCause::Other,
             }),
             ..fresh
         }
@@ -125,14 +136,20 @@ impl Record {
         let draining = matches!(engine.stage, Stage::Draining { .. });
         let failed = exit.killed.as_ref().map_or(!draining, KillReason::is_failure);
         let reason = match (&exit.killed, &engine.failure) {
-            (Some(killed), _) => killed.to_string(),
-            (None, Some(said)) => said.clone(),
+            // It may hang after its last words, in a driver that is lost.
+            (Some(killed), Some(Said { reason, message })) => format!("{reason}: {message}; then {killed}"),
+            (Some(killed), None) => killed.to_string(),
+            (None, Some(Said { reason, message })) => format!("{reason}: {message}"),
             (None, None) if draining => "drained".to_owned(),
             (None, None) => "ended without saying why".to_owned(),
         };
+        let cause = match (&exit.killed, &engine.failure) {
+            (_, Some(said)) => EndCause::Said(said.reason),
+            (Some(killed), None) if killed.is_stall() => EndCause::Stall,
+            (_, None) => EndCause::Other,
+        };
         engine.exited(now.since_start, grain);
-        let stalled = exit.killed.as_ref().is_some_and(KillReason::is_stall);
-        self.ended = Some(Ended { status: exit.status, reason, at: now.wall, stalled });
+        self.ended = Some(Ended { status: exit.status, reason, at: now.wall, cause });
         if failed {
             self.failed(now);
         }
@@ -140,7 +157,8 @@ impl Record {
 
     /// It could not even be started.
     pub fn start_failed(&mut self, reason: String, now: Moment) {
-        self.ended = Some(Ended { status: "not started".to_owned(), reason, at: now.wall, stalled: false });
+        self.ended =
+            Some(Ended { status: "not started".to_owned(), reason, at: now.wall, cause: EndCause::Other });
         self.failed(now);
     }
 

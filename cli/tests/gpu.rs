@@ -1,6 +1,7 @@
 //! An engine on a GPU, as an agent starts it. The driver is the host shim: no other is at hand.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -14,7 +15,7 @@ use sparkherd_footprint::{KvDtype, Platform, plan, serving_default};
 use sparkherd_kernels::Cubins;
 use sparkherd_kernels_host::{cubins, library};
 use sparkherd_proof::checkpoints;
-use sparkherd_protocol::{Access, EngineConfig, Event};
+use sparkherd_protocol::{Access, EngineConfig, Event, FailureReason};
 
 /// Killed when the test ends, however it ends.
 struct Engine {
@@ -31,6 +32,16 @@ impl Drop for Engine {
 
 impl Engine {
     fn start(directory: &Path, platform: Platform, kernels: &[u8]) -> Self {
+        Self::start_with(directory, platform, kernels, None)
+    }
+
+    /// With a word for the driver, see `driver_script.cpp`.
+    fn start_with(
+        directory: &Path,
+        platform: Platform,
+        kernels: &[u8],
+        script: Option<(&str, &OsStr)>,
+    ) -> Self {
         let model_dir = directory.join("model");
         fs::create_dir(&model_dir).unwrap();
         checkpoints::named("tiny-llama3-bf16").unpack(&model_dir).unwrap();
@@ -55,6 +66,7 @@ impl Engine {
         let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd"));
         program.arg("engine").arg("--config").arg(&file).arg("--cuda-driver").arg(library());
         program.arg("--kernels").arg(&bundle).stdout(Stdio::piped()).stdin(Stdio::null());
+        program.envs(script);
         let mut child = program.spawn().unwrap();
         let events = BufReader::new(child.stdout.take().unwrap());
         Self { child, events }
@@ -74,14 +86,19 @@ impl Engine {
 }
 
 fn ask(address: SocketAddr, body: &Value) -> Value {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let answer = send(address, body).unwrap();
+    serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+/// The answer's body, if it comes whole.
+fn send(address: SocketAddr, body: &Value) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
     let body = body.to_string();
     let head = "POST /v1/completions HTTP/1.1\r\nhost: engine\r\nconnection: close\r\ncontent-type: application/json";
-    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
 
 #[test]
@@ -102,10 +119,71 @@ fn it_loads_records_and_answers() {
 }
 
 #[test]
+fn nothing_is_taken_after_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let notes = directory.path().join("takings");
+    let kernels = Cubins::encode(&[cubins()]);
+    let script = Some(("SPARKHERD_HOST_DRIVER_TAKINGS", notes.as_os_str()));
+    let mut engine = Engine::start_with(directory.path(), Platform::cuda(2), &kernels, script);
+    let Event::Ready { address, .. } = engine.news() else { panic!("it is not ready") };
+    let before = fs::read_to_string(&notes).unwrap();
+    for taking in ["cuMemAlloc_v2", "cuMemHostAlloc", "cuModuleLoadData", "cuGraphInstantiateWithFlags"] {
+        assert!(before.lines().any(|line| line == taking), "{taking} is not noted");
+    }
+    for sampling in
+        [json!({"temperature": 0}), json!({"temperature": 1, "seed": 3, "top_p": 0.9, "logprobs": 3})]
+    {
+        let mut body = json!({"model": "tiny", "prompt": "hello", "max_tokens": 5, "ignore_eos": true});
+        body.as_object_mut().unwrap().extend(sampling.as_object().unwrap().clone());
+        let answer = ask(address, &body);
+        assert_eq!(answer["usage"]["completion_tokens"], 5, "{answer}");
+    }
+    assert_eq!(fs::read_to_string(&notes).unwrap(), before);
+}
+
+#[test]
+fn a_fault_of_the_gpu_ends_the_engine_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernels = Cubins::encode(&[cubins()]);
+    // Later than the generation at start: 700 is an illegal address.
+    let script = Some(("SPARKHERD_HOST_DRIVER_FAULT", OsStr::new("cuGraphLaunch:700:60")));
+    let mut engine = Engine::start_with(directory.path(), Platform::cuda(2), &kernels, script);
+    let Event::Ready { address, .. } = engine.news() else { panic!("it is not ready") };
+    let body =
+        json!({"model": "tiny", "prompt": "hello", "max_tokens": 100, "temperature": 0, "ignore_eos": true});
+    // Its answer breaks off.
+    let _ = send(address, &body);
+    let Event::Failed { reason, message } = engine.news() else { panic!("it did not fail") };
+    assert_eq!(reason, FailureReason::GpuFault, "{message}");
+    assert!(message.contains("error 700, CUDA_ERROR_ILLEGAL_ADDRESS"), "{message}");
+    assert_eq!(engine.child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_gpu_that_is_full_is_told_as_such() {
+    let kernels = Cubins::encode(&[cubins()]);
+    for (function, named) in [
+        ("cuDevicePrimaryCtxRetain", "GPU memory for a context"),
+        ("cuModuleLoadData", "GPU memory for kernels"),
+        ("cuMemHostAlloc", "pinned host memory"),
+        ("cuMemAlloc_v2", "GPU memory for arenas"),
+        ("cuGraphInstantiateWithFlags", "GPU memory for a recorded step"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let fault = format!("{function}:2:1");
+        let script = Some(("SPARKHERD_HOST_DRIVER_FAULT", OsStr::new(&fault)));
+        let mut engine = Engine::start_with(directory.path(), Platform::cuda(2), &kernels, script);
+        let Event::Failed { reason, message } = engine.news() else { panic!("it did not fail") };
+        assert_eq!(reason, FailureReason::OutOfMemory, "{function}: {message}");
+        assert!(message.contains(&format!("out of {named}: ")), "{function}: {message}");
+    }
+}
+
+#[test]
 fn kernels_of_another_program_are_refused() {
     let directory = tempfile::tempdir().unwrap();
     let mut engine = Engine::start(directory.path(), Platform::cuda(2), b"sparkherd kernels 1\nabc\n");
     let Event::Failed { reason, message } = engine.news() else { panic!("it did not fail") };
-    assert_eq!(reason, "DriverUnsupported");
+    assert_eq!(reason, FailureReason::DriverUnsupported);
     assert!(message.contains("made from other sources: abc"), "{message}");
 }

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::sample::{Chosen, NoTokens, SampleError, TokenRequests};
+use crate::{
+    backend::BackendError,
+    sample::{Chosen, NoTokens, SampleError, TokenRequests},
+};
 
 /// One step's work: some tokens of some sequences, prefill and decode alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -138,6 +141,24 @@ pub enum ForwardError {
     Inconsistent(String),
     #[error("device failed: {0}")]
     Device(String),
+    #[error("device has no memory: {0}")]
+    OutOfMemory(String),
+    /// Only another process can use the GPU again.
+    #[error("GPU fault: {0}")]
+    Fault(String),
+}
+
+impl From<BackendError> for ForwardError {
+    fn from(error: BackendError) -> Self {
+        let message = error.to_string();
+        if error.is_fault() {
+            Self::Fault(message)
+        } else if error.is_out_of_memory() {
+            Self::OutOfMemory(message)
+        } else {
+            Self::Device(message)
+        }
+    }
 }
 
 /// A loaded model on a device. What it computes in is taken when it is made; a step allocates only short lists of parts.

@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::{
     batch::ForwardPass,
     clock::Clock,
+    failure::EngineFailure,
     grammar::{Grammar, GrammarCompiler, GrammarError, GrammarSource, MaskThreads},
     limits::{CacheSize, EngineLimits},
     request::{Caller, ClientKey, SubmitError},
@@ -166,7 +167,7 @@ impl EngineHandle {
     }
 
     /// Why the engine failed, if it did; it then serves nothing any more.
-    pub fn failed(&self) -> Option<String> {
-        self.shared.failure().map(str::to_owned)
+    pub fn failed(&self) -> Option<EngineFailure> {
+        self.shared.failure().cloned()
     }
 }

@@ -105,6 +105,29 @@ pub enum LoadError {
     Backend(#[from] BackendError),
 }
 
+impl LoadError {
+    /// Whether there was less memory than was asked for, of the host's or of a GPU's.
+    pub const fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::TooLarge { .. } | Self::Memory(_) | Self::Read(ReadError::Buffer(_)) => true,
+            Self::Backend(error) | Self::Read(ReadError::Sent(error)) => error.is_out_of_memory(),
+            Self::Gpu(error) => error.is_out_of_memory(),
+            Self::Forward(error) => matches!(error, ForwardError::OutOfMemory(_)),
+            _ => false,
+        }
+    }
+
+    /// Whether the GPU is lost to this process.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Backend(error) | Self::Read(ReadError::Sent(error)) => error.is_fault(),
+            Self::Gpu(error) => error.is_fault(),
+            Self::Forward(error) => matches!(error, ForwardError::Fault(_)),
+            _ => false,
+        }
+    }
+}
+
 /// A model whose arenas are full. What it holds does not change any more.
 pub struct LoadedModel {
     forward: Box<dyn ForwardPass>,

@@ -12,6 +12,7 @@ use crate::{
     admission::Admission,
     batch::ForwardPass,
     clock::Clock,
+    failure::EngineFailure,
     handle::ModelInfo,
     limits::{EngineLimits, Timeouts},
     request::{ClientKey, GenerationError, SubmitError},
@@ -31,7 +32,7 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     /// The worker has ended, for whatever reason.
     ended: AtomicBool,
-    failure: OnceLock<String>,
+    failure: OnceLock<EngineFailure>,
     clock: Clock,
 }
 
@@ -67,7 +68,7 @@ impl Place {
     /// Why a request that was not ended by the worker ends now.
     pub(crate) fn abandoned(&self) -> GenerationError {
         match self.shared.failure() {
-            Some(reason) => GenerationError::Engine(reason.to_owned()),
+            Some(failure) => GenerationError::Engine(failure.message.clone()),
             None => GenerationError::Draining,
         }
     }
@@ -139,13 +140,13 @@ impl Shared {
     }
 
     /// Marks the engine failed; the first reason stays.
-    pub(crate) fn fail(&self, reason: String) {
+    pub(crate) fn fail(&self, failure: EngineFailure) {
         // A second failure is a consequence of the first.
-        let _ = self.failure.set(reason);
+        let _ = self.failure.set(failure);
     }
 
-    pub(crate) fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
+    pub(crate) fn failure(&self) -> Option<&EngineFailure> {
+        self.failure.get()
     }
 
     /// Says that the worker has ended and holds nothing any more.

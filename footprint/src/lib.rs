@@ -29,7 +29,8 @@ pub use plan::{
     TOKENIZER_HOST_BYTES_PER_FILE_BYTE, plan, step_tokens_max,
 };
 pub use platform::{
-    Backend, CPU_RUNTIME_HOST_BYTES, CUDA_RUNTIME_DEVICE_BYTES, CUDA_RUNTIME_HOST_BYTES, Platform,
+    Backend, CPU_RUNTIME_HOST_BYTES, CUDA_RUNTIME_DEVICE_BYTES, CUDA_RUNTIME_HOST_BYTES, PINNED_HOST_BYTES,
+    Platform,
 };
 pub use serving::{KvDtype, Serving};
 pub use sizes::{Footprint, Parts};

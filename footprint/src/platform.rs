@@ -31,9 +31,13 @@ pub struct Platform {
 /// to a context of 96 thousand tokens), and one prompt being tokenised (about 350 bytes a token).
 pub const CPU_RUNTIME_HOST_BYTES: u64 = 40 << 20;
 
-/// [`Platform::runtime_host_bytes`] of an engine on a GPU: that of the CPU's, 16 MiB of pinned memory that copies go through, and
-/// what the driver keeps on the host. The driver's part is a bound that no GPU has been asked about yet (docs/unverified.md).
-pub const CUDA_RUNTIME_HOST_BYTES: u64 = CPU_RUNTIME_HOST_BYTES + (16 << 20) + (200 << 20);
+/// Pinned host memory of an engine on a GPU: what weights are read into while it loads, and what steps are told and answer
+/// through. The engine holds its own constants to it when it is compiled.
+pub const PINNED_HOST_BYTES: u64 = 16 << 20;
+
+/// [`Platform::runtime_host_bytes`] of an engine on a GPU: that of the CPU's, pinned memory, and what the driver keeps on the host.
+/// The driver's part is a bound that no GPU has been asked about yet (docs/unverified.md).
+pub const CUDA_RUNTIME_HOST_BYTES: u64 = CPU_RUNTIME_HOST_BYTES + PINNED_HOST_BYTES + (200 << 20);
 
 /// [`Platform::runtime_device_bytes`]: the context, the machine code, recorded steps, and allocations rounded up to 2 MiB. A bound
 /// that no GPU has been asked about yet; an engine whose GPU has lost more says so in its log.

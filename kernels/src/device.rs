@@ -1,8 +1,10 @@
 use std::fmt::Debug;
+use std::ops::Range;
 
 use thiserror::Error;
 
 use crate::driver::DriverError;
+use crate::host_buffer::HostBuffer;
 
 /// Bytes of a device, from an allocation that lives as long as the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +22,20 @@ pub struct LaunchShape {
     pub threads: u32,
 }
 
+/// Why a device did not do something.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Cause {
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// In our own words.
+    #[error("{0}")]
+    Refused(String),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DeviceError {
     #[error("{bytes} bytes of device memory cannot be allocated: {reason}")]
-    Allocation { bytes: usize, reason: String },
+    Allocation { bytes: usize, reason: Cause },
     #[error("bytes {start} to {end} are not in device memory of {bytes}")]
     OutOfRange { start: usize, end: usize, bytes: usize },
     #[error("{kernel}: {operand} has {got} bytes, needs {wanted}")]
@@ -34,15 +46,47 @@ pub enum DeviceError {
     Format { kernel: &'static str, format: &'static str },
     #[error("{kernel}: sizes are beyond 32 bits")]
     TooLarge { kernel: &'static str },
-    /// The device can be used no more.
     #[error("{kernel} failed: {reason}")]
-    Launch { kernel: &'static str, reason: String },
+    Launch { kernel: &'static str, reason: Cause },
     #[error("copy of {bytes} bytes failed: {reason}")]
-    Copy { bytes: usize, reason: String },
+    Copy { bytes: usize, reason: Cause },
     #[error(transparent)]
     Driver(#[from] DriverError),
     #[error("launches cannot be recorded or repeated: {reason}")]
-    Recording { reason: String },
+    Recording { reason: Cause },
+}
+
+impl From<String> for Cause {
+    fn from(reason: String) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+impl DeviceError {
+    /// Whether there was less memory than was asked for.
+    pub const fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Allocation { reason: Cause::Refused(_), .. } => true,
+            Self::Driver(error)
+            | Self::Allocation { reason: Cause::Driver(error), .. }
+            | Self::Launch { reason: Cause::Driver(error), .. }
+            | Self::Copy { reason: Cause::Driver(error), .. }
+            | Self::Recording { reason: Cause::Driver(error) } => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
+
+    /// Whether the device is lost to this process, see [`DriverError::is_fault`].
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Driver(error)
+            | Self::Allocation { reason: Cause::Driver(error), .. }
+            | Self::Launch { reason: Cause::Driver(error), .. }
+            | Self::Copy { reason: Cause::Driver(error), .. }
+            | Self::Recording { reason: Cause::Driver(error) } => error.is_fault(),
+            _ => false,
+        }
+    }
 }
 
 /// Launches that a device has recorded.
@@ -131,6 +175,30 @@ pub trait Device: Debug + Send {
     /// Copies to the start of `to`.
     fn write(&mut self, to: DeviceMemory, bytes: &[u8]) -> Result<(), DeviceError>;
 
+    /// Host memory for [`Device::write_buffer`]: `count` buffers of so many bytes, made now and freed when they are dropped.
+    fn host_buffers(&mut self, count: usize, bytes: usize) -> Result<Vec<HostBuffer>, DeviceError> {
+        Ok((0..count).map(|_| HostBuffer::ordinary(bytes)).collect())
+    }
+
+    /// Copies these bytes of a buffer to the start of `to`. The buffer is the device's until they are copied; returns one that is
+    /// free again, this or another.
+    fn write_buffer(
+        &mut self,
+        to: DeviceMemory,
+        buffer: HostBuffer,
+        bytes: Range<usize>,
+    ) -> Result<Option<HostBuffer>, DeviceError> {
+        let (start, end) = (bytes.start, bytes.end);
+        let beyond = DeviceError::OutOfRange { start, end, bytes: buffer.as_slice().len() };
+        self.write(to, buffer.as_slice().get(bytes).ok_or(beyond)?)?;
+        Ok(Some(buffer))
+    }
+
+    /// Waits for the buffers that are still the device's, and frees them.
+    fn free_buffers(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// Copies from the start of `from`, after everything launched so far.
     fn read(&mut self, from: DeviceMemory, bytes: &mut [u8]) -> Result<(), DeviceError>;
 
@@ -172,6 +240,23 @@ impl<D: Device + ?Sized> Device for &mut D {
 
     fn write(&mut self, to: DeviceMemory, bytes: &[u8]) -> Result<(), DeviceError> {
         (**self).write(to, bytes)
+    }
+
+    fn host_buffers(&mut self, count: usize, bytes: usize) -> Result<Vec<HostBuffer>, DeviceError> {
+        (**self).host_buffers(count, bytes)
+    }
+
+    fn write_buffer(
+        &mut self,
+        to: DeviceMemory,
+        buffer: HostBuffer,
+        bytes: Range<usize>,
+    ) -> Result<Option<HostBuffer>, DeviceError> {
+        (**self).write_buffer(to, buffer, bytes)
+    }
+
+    fn free_buffers(&mut self) -> Result<(), DeviceError> {
+        (**self).free_buffers()
     }
 
     fn read(&mut self, from: DeviceMemory, bytes: &mut [u8]) -> Result<(), DeviceError> {

@@ -29,6 +29,42 @@ pub enum DriverError {
     Function(&'static str),
     #[error("{function} failed with error {status}, {name}")]
     Call { function: &'static str, status: Status, name: String },
+    /// Which memory, and for what; what is known of the wish and of the memory.
+    #[error("out of {what}: {}", shortage(*asked_bytes, *free_bytes))]
+    OutOfMemory { what: &'static str, asked_bytes: Option<u64>, free_bytes: Option<u64> },
+}
+
+/// `CUDA_ERROR_OUT_OF_MEMORY`
+const OUT_OF_MEMORY: Status = 2;
+
+/// Errors after which every call of the process fails, until another process begins (cuda.h: "this leaves the process in an
+/// inconsistent state", and errors of hardware that no call can mend).
+const FAULTS: [Status; 14] = [
+    // ECC_UNCORRECTABLE, NVLINK_UNCORRECTABLE, CONTAINED
+    214, 220, 226, // ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED, ASSERT
+    700, 702, 709, 710,
+    // HARDWARE_STACK_ERROR, ILLEGAL_INSTRUCTION, MISALIGNED_ADDRESS, INVALID_ADDRESS_SPACE, INVALID_PC, LAUNCH_FAILED
+    714, 715, 716, 717, 718, 719, // UNKNOWN, which a GPU that fell off its bus answers with
+    999,
+];
+
+impl DriverError {
+    /// Whether there was less memory than was asked for.
+    pub const fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::OutOfMemory { .. } | Self::Call { status: OUT_OF_MEMORY, .. })
+    }
+
+    /// Whether the GPU is lost to this process ("sticky" errors): only another process can use it again.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Call { status, .. } if FAULTS.contains(status))
+    }
+}
+
+fn shortage(asked_bytes: Option<u64>, free_bytes: Option<u64>) -> String {
+    let asked = asked_bytes.map(|bytes| format!("{bytes} bytes are asked for"));
+    let free = free_bytes.map(|bytes| format!("{bytes} are free"));
+    let known: Vec<String> = [asked, free].into_iter().flatten().collect();
+    if known.is_empty() { "how much is free the driver does not tell".to_owned() } else { known.join(", ") }
 }
 
 /// An opened driver.
@@ -79,6 +115,7 @@ functions! {
     device_count: "cuDeviceGetCount" (count: *mut c_int);
     device: "cuDeviceGet" (device: *mut DeviceNumber, ordinal: c_int);
     device_name: "cuDeviceGetName" (name: *mut c_char, bytes: c_int, device: DeviceNumber);
+    device_bus_id: "cuDeviceGetPCIBusId" (bus_id: *mut c_char, bytes: c_int, device: DeviceNumber);
     device_memory: "cuDeviceTotalMem_v2" (bytes: *mut usize, device: DeviceNumber);
     device_attribute: "cuDeviceGetAttribute" (value: *mut c_int, attribute: c_int, device: DeviceNumber);
     retain_context: "cuDevicePrimaryCtxRetain" (context: *mut Handle, device: DeviceNumber);
@@ -181,6 +218,27 @@ mod tests {
     use std::ffi::OsStr;
 
     use super::{Driver, DriverError};
+
+    fn call(status: i32) -> DriverError {
+        DriverError::Call { function: "cuLaunchKernel", status, name: String::new() }
+    }
+
+    #[test]
+    fn a_fault_is_told_from_a_shortage_and_from_a_refusal() {
+        let kinds = [2, 700, 214, 999, 1, 900]
+            .map(|status| (call(status).is_out_of_memory(), call(status).is_fault()));
+        let [shortage, fault, refusal] = [(true, false), (false, true), (false, false)];
+        assert_eq!(kinds, [shortage, fault, fault, fault, refusal, refusal]);
+    }
+
+    #[test]
+    fn a_shortage_says_what_is_known_of_it() {
+        let of = |asked_bytes, free_bytes| {
+            DriverError::OutOfMemory { what: "GPU memory for arenas", asked_bytes, free_bytes }.to_string()
+        };
+        assert_eq!(of(Some(9), Some(4)), "out of GPU memory for arenas: 9 bytes are asked for, 4 are free");
+        assert_eq!(of(None, None), "out of GPU memory for arenas: how much is free the driver does not tell");
+    }
 
     #[test]
     fn a_library_that_is_not_there_or_is_no_driver_is_an_error() {

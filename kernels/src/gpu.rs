@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cubins::Cubins;
-use crate::device::{Device, DeviceError, DeviceMemory, LaunchShape, Recording};
+use crate::device::{Cause, Device, DeviceError, DeviceMemory, LaunchShape, Recording};
 use crate::driver::{Driver, DriverError, Handle};
 use crate::gpu_context::GpuContext;
+use crate::host_buffer::HostBuffer;
+use crate::pinned::pinned_buffer;
 use crate::staging::Staging;
+use crate::upload::Uploads;
 
 /// `CU_STREAM_NON_BLOCKING`: nothing waits for the default stream, which cannot be recorded.
 const STREAM_NON_BLOCKING: u32 = 1;
@@ -32,6 +36,7 @@ pub struct Gpu {
     kernels: Arc<GpuKernels>,
     stream: Handle,
     staging: Staging,
+    uploads: Uploads,
     allocated: Vec<DeviceMemory>,
     /// `CUgraphExec`s, in the order they were recorded.
     recordings: Vec<Handle>,
@@ -60,16 +65,20 @@ impl GpuKernels {
         let driver = self.context.enter()?;
         let mut module = std::ptr::null_mut();
         // SAFETY: the place is ours; a CUBIN says its own length, and the driver refuses what is none.
-        unsafe { driver.load_module(&raw mut module, image.as_ptr().cast()) }?;
+        let loaded = unsafe { driver.load_module(&raw mut module, image.as_ptr().cast()) };
+        loaded.map_err(|error| {
+            self.context.shortage(error, "GPU memory for kernels", Some(image.len() as u64))
+        })?;
         self.modules.push(module);
         for name in names {
             let mut function = std::ptr::null_mut();
             let c_name = CString::new(name.as_str()).unwrap_or_default();
             // SAFETY: the place is ours, the module was just loaded, and the name ends.
-            unsafe {
+            let loaded = unsafe {
                 driver.function(&raw mut function, module, c_name.as_ptr())?;
-                driver.load_function(function)?;
-            }
+                driver.load_function(function)
+            };
+            loaded.map_err(|error| self.context.shortage(error, "GPU memory for a kernel", None))?;
             self.functions.insert(name.clone(), function);
         }
         Ok(())
@@ -95,8 +104,9 @@ impl Gpu {
         let driver = kernels.context.enter()?;
         let mut stream = std::ptr::null_mut();
         // SAFETY: the place is ours.
-        unsafe { driver.create_stream(&raw mut stream, STREAM_NON_BLOCKING) }?;
-        let staging = match Staging::new(driver) {
+        let created = unsafe { driver.create_stream(&raw mut stream, STREAM_NON_BLOCKING) };
+        created.map_err(|error| kernels.context.shortage(error, "GPU memory for a stream", None))?;
+        let staging = match Staging::new(&kernels.context) {
             Ok(staging) => staging,
             Err(error) => {
                 // SAFETY: made above, and nothing uses it. The first error is the one to tell.
@@ -108,6 +118,7 @@ impl Gpu {
             kernels,
             stream,
             staging,
+            uploads: Uploads::new(),
             allocated: Vec::new(),
             recordings: Vec::new(),
             is_recording: false,
@@ -136,7 +147,7 @@ impl Gpu {
         if !self.is_recording {
             return Ok(());
         }
-        Err(DeviceError::Copy { bytes, reason: "launches are being recorded".to_owned() })
+        Err(DeviceError::Copy { bytes, reason: "launches are being recorded".to_owned().into() })
     }
 
     fn driver(&self) -> Result<&Driver, DriverError> {
@@ -148,12 +159,12 @@ impl Gpu {
         kernel: &'static str,
         shape: LaunchShape,
         arguments: &[u8],
-    ) -> Result<(), String> {
+    ) -> Result<(), Cause> {
         let Some(function) = self.kernels.functions.get(kernel).copied() else {
-            return Err("it is not among the kernels that were loaded".to_owned());
+            return Err("it is not among the kernels that were loaded".to_owned().into());
         };
         self.arguments.resize(arguments.len().div_ceil(size_of::<u64>()), 0);
-        let driver = self.kernels.context.enter().map_err(|error| error.to_string())?;
+        let driver = self.kernels.context.enter()?;
         let LaunchShape { grid: [x, y, z], threads } = shape;
         // SAFETY: both have as many bytes and are apart. The driver copies as many of them as the kernel's one structure has,
         // which is this one; the addresses in it are the caller's word.
@@ -174,9 +185,9 @@ impl Gpu {
                 self.stream,
                 parameters.as_mut_ptr(),
                 std::ptr::null_mut(),
-            )
+            )?;
         }
-        .map_err(|error| error.to_string())
+        Ok(())
     }
 
     /// What was launched since `begin_recording`, to be launched as one.
@@ -199,11 +210,15 @@ impl Gpu {
 
 impl Device for Gpu {
     fn allocate(&mut self, bytes: usize) -> Result<DeviceMemory, DeviceError> {
-        let failed = |error: DriverError| DeviceError::Allocation { bytes, reason: error.to_string() };
-        let driver = self.driver().map_err(failed)?;
         let mut address = 0;
         // SAFETY: the place is ours. The driver refuses 0 bytes, of which nobody asks for an address.
-        unsafe { driver.allocate(&raw mut address, bytes.max(1)) }.map_err(failed)?;
+        let allocated = unsafe { self.driver()?.allocate(&raw mut address, bytes.max(1)) };
+        allocated.map_err(|error| {
+            match self.context().shortage(error, "GPU memory for arenas", Some(bytes as u64)) {
+                shortage @ DriverError::OutOfMemory { .. } => DeviceError::Driver(shortage),
+                error => DeviceError::Allocation { bytes, reason: error.into() },
+            }
+        })?;
         // SAFETY: these bytes are freed when this is dropped.
         let memory = unsafe { DeviceMemory::new(address, bytes) };
         self.allocated.push(memory);
@@ -215,7 +230,34 @@ impl Device for Gpu {
         let to = to.part(0, bytes.len())?;
         let driver = self.kernels.context.enter();
         let written = driver.and_then(|driver| self.staging.write(driver, self.stream, to, bytes));
-        written.map_err(|error| DeviceError::Copy { bytes: bytes.len(), reason: error.to_string() })
+        written.map_err(|error| DeviceError::Copy { bytes: bytes.len(), reason: error.into() })
+    }
+
+    fn host_buffers(&mut self, count: usize, bytes: usize) -> Result<Vec<HostBuffer>, DeviceError> {
+        let context = &self.kernels.context;
+        self.uploads.prepare(context)?;
+        Ok((0..count).map(|_| pinned_buffer(context, bytes)).collect::<Result<_, DriverError>>()?)
+    }
+
+    fn write_buffer(
+        &mut self,
+        to: DeviceMemory,
+        buffer: HostBuffer,
+        bytes: Range<usize>,
+    ) -> Result<Option<HostBuffer>, DeviceError> {
+        let Range { start, end } = bytes;
+        let length = buffer.as_slice().len();
+        if start > end || end > length {
+            return Err(DeviceError::OutOfRange { start, end, bytes: length });
+        }
+        self.refuse_copy(bytes.len())?;
+        let to = to.part(0, bytes.len())?;
+        let copied = self.uploads.copy(&self.kernels.context, self.stream, to, buffer, bytes);
+        copied.map_err(|error| DeviceError::Copy { bytes: end - start, reason: error.into() })
+    }
+
+    fn free_buffers(&mut self) -> Result<(), DeviceError> {
+        Ok(self.uploads.finish()?)
     }
 
     fn read(&mut self, from: DeviceMemory, bytes: &mut [u8]) -> Result<(), DeviceError> {
@@ -223,7 +265,7 @@ impl Device for Gpu {
         let from = from.part(0, bytes.len())?;
         let driver = self.kernels.context.enter();
         let read = driver.and_then(|driver| self.staging.read(driver, self.stream, from, bytes));
-        read.map_err(|error| DeviceError::Copy { bytes: bytes.len(), reason: error.to_string() })
+        read.map_err(|error| DeviceError::Copy { bytes: bytes.len(), reason: error.into() })
     }
 
     unsafe fn launch(
@@ -241,7 +283,7 @@ impl Device for Gpu {
         // SAFETY: the stream is ours.
         let begun =
             self.driver().and_then(|driver| unsafe { driver.begin_capture(stream, CAPTURE_THREAD_LOCAL) });
-        begun.map_err(|error| DeviceError::Recording { reason: error.to_string() })?;
+        begun.map_err(|error| DeviceError::Recording { reason: error.into() })?;
         self.is_recording = true;
         Ok(())
     }
@@ -249,20 +291,21 @@ impl Device for Gpu {
     fn end_recording(&mut self) -> Result<Recording, DeviceError> {
         self.is_recording = false;
         let executable = self.finish_recording();
-        self.recordings
-            .push(executable.map_err(|error| DeviceError::Recording { reason: error.to_string() })?);
+        let executable = executable
+            .map_err(|error| self.context().shortage(error, "GPU memory for a recorded step", None));
+        self.recordings.push(executable.map_err(|error| DeviceError::Recording { reason: error.into() })?);
         Ok(Recording(self.recordings.len() - 1))
     }
 
     unsafe fn replay(&mut self, recording: Recording) -> Result<(), DeviceError> {
-        let failed = |reason: String| DeviceError::Recording { reason };
+        let failed = |reason: Cause| DeviceError::Recording { reason };
         let Some(executable) = self.recordings.get(recording.0).copied() else {
-            return Err(failed(format!("there is no recording {}", recording.0)));
+            return Err(failed(format!("there is no recording {}", recording.0).into()));
         };
         let stream = self.stream;
         // SAFETY: both are ours; what the recorded launches need is the caller's word.
         let launched = self.driver().and_then(|driver| unsafe { driver.launch_graph(executable, stream) });
-        launched.map_err(|error| failed(error.to_string()))
+        launched.map_err(|error| failed(error.into()))
     }
 }
 
@@ -279,7 +322,7 @@ impl Drop for Gpu {
             for memory in &self.allocated {
                 let _ = driver.free(memory.address());
             }
-            self.staging.free(driver);
+            self.uploads.free();
             let _ = driver.destroy_stream(self.stream);
         }
     }

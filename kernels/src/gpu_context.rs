@@ -13,6 +13,12 @@ const L2_CACHE_SIZE: c_int = 38;
 const COMPUTE_CAPABILITY_MAJOR: c_int = 75;
 const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 
+/// Before there is a context the driver does not tell what is free.
+const NO_CONTEXT: DriverError =
+    DriverError::OutOfMemory { what: "GPU memory for a context", asked_bytes: None, free_bytes: None };
+
+/// `0000:01:00.0` and its zero byte, with room for wider domains.
+const BUS_ID_BYTES: usize = 24;
 /// Longer than any name of a GPU.
 const NAME_BYTES: usize = 256;
 
@@ -74,16 +80,14 @@ impl GpuContext {
         Ok(u32::try_from(count).unwrap_or(0))
     }
 
+    /// `ordinal`: among the GPUs that the driver shows, by their places on the PCI bus, whatever order the driver has them in.
     pub fn open(driver: Arc<Driver>, ordinal: u32) -> Result<Self, DriverError> {
-        let mut device = 0;
-        // An ordinal beyond is no device either.
-        let ordinal = c_int::try_from(ordinal).unwrap_or(c_int::MAX);
-        // SAFETY: the place is ours.
-        unsafe { driver.device(&raw mut device, ordinal) }?;
+        let device = by_bus(&driver, ordinal)?;
         let properties = properties(&driver, device)?;
         let mut context = std::ptr::null_mut();
         // SAFETY: the place is ours, the device was just given; released when dropped.
-        unsafe { driver.retain_context(&raw mut context, device) }?;
+        let retained = unsafe { driver.retain_context(&raw mut context, device) };
+        retained.map_err(|error| if error.is_out_of_memory() { NO_CONTEXT } else { error })?;
         Ok(Self { driver, device, context, properties })
     }
 
@@ -96,6 +100,20 @@ impl GpuContext {
         // SAFETY: the context is retained as long as this is there.
         unsafe { self.driver.set_context(self.context) }?;
         Ok(&self.driver)
+    }
+
+    /// The error, with what is known where it is one of memory.
+    pub(crate) fn shortage(
+        &self,
+        error: DriverError,
+        what: &'static str,
+        asked_bytes: Option<u64>,
+    ) -> DriverError {
+        if !error.is_out_of_memory() {
+            return error;
+        }
+        let free_bytes = self.memory_info().ok().map(|(free, _)| free);
+        DriverError::OutOfMemory { what, asked_bytes, free_bytes }
     }
 
     /// Bytes that are free, and all of them. Where host and device share their memory, page cache counts as used.
@@ -111,6 +129,35 @@ impl Drop for GpuContext {
     fn drop(&mut self) {
         // SAFETY: retained once, and nobody uses it any more. There is nobody to tell of a failure.
         let _ = unsafe { self.driver.release_context(self.device) };
+    }
+}
+
+/// The device at this place among those the driver shows, lowest bus first: as NVML has them, by whose numbers people know them.
+/// Domain, bus and device are hexadecimal digits of one width, so that text sorts as they do.
+fn by_bus(driver: &Driver, ordinal: u32) -> Result<DeviceNumber, DriverError> {
+    let devices = (0..GpuContext::count(driver)?).map(|index| {
+        let mut device = 0;
+        // SAFETY: the place is ours.
+        unsafe { driver.device(&raw mut device, c_int::try_from(index).unwrap_or(c_int::MAX)) }?;
+        Ok((bus_id(driver, device)?, device))
+    });
+    let mut devices = devices.collect::<Result<Vec<_>, DriverError>>()?;
+    devices.sort_by(|(one, _), (other, _)| one.cmp(other));
+    if let Some((_, device)) = devices.get(ordinal as usize) {
+        return Ok(*device);
+    }
+    let mut device = 0;
+    // SAFETY: the place is ours. There is none, which the driver says best.
+    unsafe { driver.device(&raw mut device, c_int::try_from(ordinal).unwrap_or(c_int::MAX)) }?;
+    Ok(device)
+}
+
+fn bus_id(driver: &Driver, device: DeviceNumber) -> Result<String, DriverError> {
+    let mut text = [0; BUS_ID_BYTES];
+    // SAFETY: the place is as long as it says, and what is cut has its zero byte too.
+    unsafe {
+        driver.device_bus_id(text.as_mut_ptr(), c_int::try_from(BUS_ID_BYTES).unwrap_or(0), device)?;
+        Ok(CStr::from_ptr(text.as_ptr()).to_string_lossy().to_ascii_lowercase())
     }
 }
 

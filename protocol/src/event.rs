@@ -2,6 +2,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::FailureReason;
+
 /// Engine to agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -33,7 +35,7 @@ pub enum Event {
     Draining,
     /// The engine gives up; the process exits with a status other than 0 right after.
     Failed {
-        reason: String,
+        reason: FailureReason,
         message: String,
     },
 }

@@ -12,11 +12,13 @@
 mod command;
 mod config;
 mod event;
+mod failure;
 mod line;
 
 pub use command::Command;
 pub use config::{Access, EngineConfig};
 pub use event::Event;
+pub use failure::FailureReason;
 pub use line::{LineError, parse_command, parse_event, to_line};
 
 /// Longest line either side may write, newline included. An event is well under 1 KiB; the limit bounds a broken peer.

@@ -42,7 +42,7 @@ fn parse<T: DeserializeOwned>(line: &[u8]) -> Result<T, LineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Access;
+    use crate::{Access, FailureReason};
 
     #[test]
     fn lines_come_back_as_they_were_written() {
@@ -56,17 +56,24 @@ mod tests {
             let (newline, text) = line.split_last().unwrap();
             assert_eq!((*newline, parse_command(text).unwrap()), (b'\n', command));
         }
-        let event = Event::Failed { reason: "LoadFailed".to_owned(), message: "line\nbreak".to_owned() };
+        let event = Event::Failed { reason: FailureReason::LoadFailed, message: "line\nbreak".to_owned() };
         let line = to_line(&event).unwrap();
         assert!(line.strip_suffix(b"\n").is_some_and(|text| !text.contains(&b'\n')));
         assert_eq!(parse_event(line.trim_ascii_end()).unwrap(), event);
+        let newer = br#"{"event":"failed","reason":"NeverHeardOf","message":"m"}"#;
+        let unknown = Event::Failed { reason: FailureReason::Unknown, message: "m".to_owned() };
+        assert_eq!(parse_event(newer).unwrap(), unknown);
     }
 
     #[test]
     fn the_longest_line_passes_and_a_longer_one_does_not() {
-        let empty = to_line(&Event::Failed { reason: String::new(), message: String::new() }).unwrap().len();
-        let sized =
-            |bytes: usize| Event::Failed { reason: String::new(), message: "m".repeat(bytes - empty) };
+        let empty = to_line(&Event::Failed { reason: FailureReason::LoadFailed, message: String::new() })
+            .unwrap()
+            .len();
+        let sized = |bytes: usize| Event::Failed {
+            reason: FailureReason::LoadFailed,
+            message: "m".repeat(bytes - empty),
+        };
         let longest = to_line(&sized(LINE_BYTES_MAX)).unwrap();
         assert_eq!(longest.len(), LINE_BYTES_MAX);
         parse_event(longest.trim_ascii_end()).unwrap();

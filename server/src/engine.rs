@@ -5,8 +5,8 @@ use std::fmt::Debug;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    CacheSize, Caller, ClientKey, EmbeddingRequest, EngineStats, Generation, GenerationRequest, Grammar,
-    GrammarError, GrammarSource, ModelInfo, PendingEmbedding, SubmitError,
+    CacheSize, Caller, ClientKey, EmbeddingRequest, EngineFailure, EngineStats, Generation,
+    GenerationRequest, Grammar, GrammarError, GrammarSource, ModelInfo, PendingEmbedding, SubmitError,
 };
 use thiserror::Error;
 
@@ -65,7 +65,7 @@ pub trait ChatEngine: Debug + Send + Sync + 'static {
     fn drain(&self);
 
     /// Why the engine can never answer again, if so.
-    fn failed(&self) -> Option<String>;
+    fn failed(&self) -> Option<EngineFailure>;
 }
 
 /// A place for one request, given back when dropped.

@@ -4,9 +4,9 @@ use std::thread::JoinHandle;
 
 use sparkherd_engine::text::{ChatFormat, ChatPrompt};
 use sparkherd_engine::{
-    CacheSize, Caller, ClientKey, EmbeddingRequest, EngineHandle, EngineStats, Generation, GenerationRequest,
-    Grammar, GrammarError, GrammarSource, ModelInfo, PendingEmbedding, Reservation, SpecialTokenText,
-    SubmitError, TemplateError, TextError,
+    CacheSize, Caller, ClientKey, EmbeddingRequest, EngineFailure, EngineHandle, EngineStats, Generation,
+    GenerationRequest, Grammar, GrammarError, GrammarSource, ModelInfo, PendingEmbedding, Reservation,
+    SpecialTokenText, SubmitError, TemplateError, TextError,
 };
 
 use crate::engine::{ChatEngine, EncodedChat, Place, PromptError};
@@ -72,8 +72,8 @@ impl ChatEngine for RealEngine {
     }
 
     /// A worker that has ended without a reason of its own has panicked: while this handle lives it has none to end.
-    fn failed(&self) -> Option<String> {
-        let ended = || self.worker.is_finished().then(|| "worker thread has ended".to_owned());
+    fn failed(&self) -> Option<EngineFailure> {
+        let ended = || self.worker.is_finished().then(|| EngineFailure::other("worker thread has ended"));
         self.handle.failed().or_else(ended)
     }
 }

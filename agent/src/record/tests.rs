@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sparkherd_crds::{LastExit, ModelReplicaStatus};
-use sparkherd_protocol::Event;
+use sparkherd_protocol::{Event, FailureReason};
 
-use super::{Record, backoff};
+use super::{EndCause, Record, backoff};
 use crate::clock::Moment;
 use crate::engine::{Engine, Exit, KillReason, Stage};
 use crate::fixture::{GIB, engine, moment, wanted};
@@ -75,10 +75,18 @@ fn an_end_that_was_asked_for_is_no_failure() {
 #[test]
 fn tells_what_the_engine_said_before_it_ended() {
     let mut record = running(0);
-    let said = Event::Failed { reason: "UnsupportedModel".to_owned(), message: "rope type x".to_owned() };
+    let said = Event::Failed { reason: FailureReason::UnsupportedModel, message: "rope type x".to_owned() };
     record.engine.as_mut().unwrap().heard(said, Duration::ZERO);
     record.exited(exit(None), moment(1), PoolBytes::host(0));
     assert_eq!(record.ended.unwrap().reason, "UnsupportedModel: rope type x");
+    // One that hangs after its last words is killed, and they are not forgotten.
+    let mut record = running(0);
+    let said = Event::Failed { reason: FailureReason::GpuFault, message: "error 700".to_owned() };
+    record.engine.as_mut().unwrap().heard(said, Duration::ZERO);
+    record.exited(exit(Some(KillReason::Silent { seconds: 30 })), moment(1), PoolBytes::host(0));
+    let ended = record.ended.unwrap();
+    assert_eq!(ended.reason, "GpuFault: error 700; then said nothing for 30 s");
+    assert_eq!(ended.cause, EndCause::Said(FailureReason::GpuFault));
 }
 
 #[test]

@@ -3,12 +3,13 @@ use sparkherd_crds::{
     set_condition,
 };
 use sparkherd_planner::Reason;
+use sparkherd_protocol::FailureReason;
 
 use super::condition::{Verdict, bounded, time};
 use crate::bytes::{quantity, readable};
 use crate::clock::Moment;
 use crate::engine::{Engine, Stage};
-use crate::record::Record;
+use crate::record::{EndCause, Record};
 use crate::store::Weights;
 use crate::wanted::{ReplicaKey, Wanted};
 
@@ -193,16 +194,43 @@ fn pausing(view: &ReplicaView<'_>) -> Verdict {
     if !wanted.serve {
         return Verdict::no(Reason::Draining, "told to stop");
     }
-    let (ended, stalled) = record.ended.as_ref().map_or_else(
-        || ("the engine is ending".to_owned(), false),
-        |ended| (format!("the last engine ended with {}: {}", ended.status, ended.reason), ended.stalled),
+    let (ended, reason) = record.ended.as_ref().map_or_else(
+        || ("the engine is ending".to_owned(), Reason::Loading),
+        |ended| {
+            (
+                format!("the last engine ended with {}: {}", ended.status, ended.reason),
+                end_reason(ended.cause),
+            )
+        },
     );
     let failures = record.failures(now.since_start);
     let message = format!("{ended}; {failures} failure(s) in 30 min; starts again after a pause");
     if record.is_crash_looping(now.since_start) {
         return Verdict::no(Reason::CrashLooping, message);
     }
-    Verdict::no(if stalled { Reason::EngineStalled } else { Reason::Loading }, message)
+    Verdict::no(reason, message)
+}
+
+/// The API's word for how an engine ended; what has none is a start that is tried again.
+const fn end_reason(cause: EndCause) -> Reason {
+    match cause {
+        EndCause::Stall => Reason::EngineStalled,
+        EndCause::Said(FailureReason::GpuFault) => Reason::GpuFault,
+        EndCause::Said(FailureReason::OutOfMemory) => Reason::InsufficientMemory,
+        EndCause::Said(FailureReason::DriverUnsupported) => Reason::DriverUnsupported,
+        EndCause::Said(FailureReason::UnsupportedModel) => Reason::UnsupportedModel,
+        EndCause::Said(
+            FailureReason::ConfigInvalid
+            | FailureReason::SystemError
+            | FailureReason::AddressUnavailable
+            | FailureReason::FootprintMismatch
+            | FailureReason::LoadFailed
+            | FailureReason::ProbeFailed
+            | FailureReason::EngineFailed
+            | FailureReason::Unknown,
+        )
+        | EndCause::Other => Reason::Loading,
+    }
 }
 
 fn memory(wanted: &Wanted, engine: Option<&Engine>) -> ReplicaMemory {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use sparkherd_crds::{ConditionStatus, ModelReplicaStatus, find_condition};
 use sparkherd_planner::Reason;
-use sparkherd_protocol::Event;
+use sparkherd_protocol::{Event, FailureReason};
 
 use super::{ReplicaView, replica_status};
 use crate::engine::{Exit, KillReason};
@@ -123,6 +123,29 @@ fn tells_failures_and_loops() {
     case.record.exited(exit, moment(1), PoolBytes::host(0));
     case.record.settle_release(PoolBytes::host(0), Duration::from_secs(1));
     assert!(case.told(1).contains("-EngineStalled"));
+}
+
+#[test]
+fn names_what_an_engine_said_of_its_gpu() {
+    let cases = [
+        (FailureReason::GpuFault, "GpuFault"),
+        (FailureReason::OutOfMemory, "InsufficientMemory"),
+        (FailureReason::DriverUnsupported, "DriverUnsupported"),
+        (FailureReason::EngineFailed, "Loading"),
+    ];
+    for (reason, named) in cases {
+        let mut case = Case::new();
+        case.record.started(engine(1, &case.wanted, moment(0)));
+        case.hear(ready(), 1);
+        case.hear(Event::Failed { reason, message: "error 700".to_owned() }, 2);
+        let exit = Exit { status: "code 1".to_owned(), killed: None };
+        case.record.exited(exit, moment(2), PoolBytes::host(0));
+        case.record.settle_release(PoolBytes::host(0), Duration::from_secs(2));
+        assert_eq!(case.told(3), format!("-{named} +Serving -{named} -{named} -Serving"));
+        let last = case.status.last_exit.as_ref().unwrap();
+        assert_eq!(last.reason, format!("{reason}: error 700"));
+        assert!(case.message("Ready").contains(&last.reason));
+    }
 }
 
 #[test]

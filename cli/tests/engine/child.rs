@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use serde_json::{Value, json};
-use sparkherd_protocol::{Access, Command, Event};
+use sparkherd_protocol::{Access, Command, Event, FailureReason};
 
 use crate::harness::{Engine, MODEL, config, resident_bytes};
 
@@ -88,16 +88,16 @@ fn failures_are_told_before_the_exit() {
         told
     };
     let mut engine = Engine::start(&config(), Some("fail-load \"no tensor x\""));
-    assert_eq!(failed(&mut engine), ("LoadFailed".to_owned(), "no tensor x".to_owned()));
+    assert_eq!(failed(&mut engine), (FailureReason::LoadFailed, "no tensor x".to_owned()));
     // The real loader on a directory that does not exist.
     let (reason, message) = failed(&mut Engine::start(&config(), None));
-    assert_eq!(reason, "UnsupportedModel", "{message}");
+    assert_eq!(reason, FailureReason::UnsupportedModel, "{message}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let occupied = sparkherd_protocol::EngineConfig { listen: taken.local_addr().unwrap(), ..config() };
     let (reason, message) = failed(&mut Engine::start(&occupied, Some("load 3600s")));
-    assert_eq!(reason, "AddressUnavailable", "{message}");
+    assert_eq!(reason, FailureReason::AddressUnavailable, "{message}");
     let nameless = sparkherd_protocol::EngineConfig { served_names: Vec::new(), ..config() };
-    assert_eq!(failed(&mut Engine::start(&nameless, Some(""))).0, "ConfigInvalid");
+    assert_eq!(failed(&mut Engine::start(&nameless, Some(""))).0, FailureReason::ConfigInvalid);
     let mut silent = Engine::start(&config(), Some("exit-at-start 7"));
     assert_eq!((silent.next(), silent.wait().code()), (None, Some(7)));
 }

@@ -67,7 +67,16 @@ pub enum BackendError {
 impl BackendError {
     /// Whether there was less memory than was asked for.
     pub const fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Staging(_) | Self::Device(sparkherd_kernels::DeviceError::Allocation { .. }))
+        match self {
+            Self::Staging(_) => true,
+            Self::Device(error) => error.is_out_of_memory(),
+            _ => false,
+        }
+    }
+
+    /// Whether the device is lost to this process: only another one can use it again.
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Device(error) if error.is_fault())
     }
 }
 

@@ -5,13 +5,17 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use sparkherd_kernels::Device;
+use sparkherd_footprint::PINNED_HOST_BYTES;
+use sparkherd_kernels::{Device, STAGING_HOST_BYTES};
 
 use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, Planned};
 use crate::{
     backend::cuda::{Cuda, CudaLimits},
-    weights::{ModelDirectory, Target, read},
+    weights::{ModelDirectory, Target, WEIGHT_BUFFERS_BYTES, read},
 };
+
+/// Both are there while weights are read.
+const _: () = assert!(STAGING_HOST_BYTES + WEIGHT_BUFFERS_BYTES <= PINNED_HOST_BYTES);
 
 /// As [`super::load_model`], on a device. `adjust` sees what will be allocated and what steps are held to.
 pub fn load_model_on_device<D: Device + 'static>(
@@ -39,8 +43,7 @@ pub(super) fn on_device<D: Device + 'static>(
     let bytes_total = planned.placement.tensor_bytes();
     let mut bytes_done = 0;
     let directory = ModelDirectory(config.model_dir.clone());
-    let mut send = |offset: usize, bytes: &[u8]| backend.write_weights(offset, bytes);
-    read(directory.directory(), &planned.placement, Target::Sent(&mut send), &mut |bytes| {
+    read(directory.directory(), &planned.placement, Target::Sent(&mut backend), &mut |bytes| {
         bytes_done += bytes;
         let held_bytes = held_bytes.load(Ordering::Relaxed);
         progress(LoadProgress { bytes_done, bytes_total, held_bytes });

@@ -9,7 +9,10 @@ use sparkherd_kernels::{
 use thiserror::Error;
 
 use super::{LoadConfig, LoadError, LoadProgress, LoadedModel, Planned, device::on_device};
-use crate::backend::cuda::{Heads, SelfTestError, self_test};
+use crate::backend::{
+    cases::CaseError,
+    cuda::{Heads, SelfTestError, self_test},
+};
 
 /// Which GPU, and where what it needs is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +36,29 @@ pub enum GpuError {
     Kernels(#[from] ProvideError),
     #[error(transparent)]
     SelfTest(#[from] SelfTestError),
+}
+
+impl GpuError {
+    pub(super) const fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Driver(error) => error.is_out_of_memory(),
+            Self::SelfTest(
+                SelfTestError::Backend(error) | SelfTestError::Case { source: CaseError::Backend(error), .. },
+            ) => error.is_out_of_memory(),
+            Self::SelfTest(SelfTestError::Case { source: CaseError::Memory(_), .. }) => true,
+            _ => false,
+        }
+    }
+
+    pub(super) fn is_fault(&self) -> bool {
+        match self {
+            Self::Driver(error) => error.is_fault(),
+            Self::SelfTest(
+                SelfTestError::Backend(error) | SelfTestError::Case { source: CaseError::Backend(error), .. },
+            ) => error.is_fault(),
+            _ => false,
+        }
+    }
 }
 
 /// A GPU that kernels can be launched on.

@@ -118,20 +118,19 @@ impl<B: Backend> Decoder<B> {
 
     /// Has the backend record steps with one token of each sequence, for as many sequences as it wants.
     pub fn record_decodes(&mut self) -> Result<(), ForwardError> {
-        let device = |error: BackendError| ForwardError::Device(error.to_string());
         for rows in 1..=self.backend.recorded_rows_max() {
             let sequence =
                 BatchSequence { token_count: 1, position: 0, block_table: vec![0], wants: Wants::LastLogits };
             let batch = Batch { tokens: vec![0; rows], sequences: vec![sequence; rows] };
             self.step.fill(&batch)?;
             let buffers = self.buffers.for_step(rows, rows);
-            self.begin(&batch.tokens, &buffers).map_err(device)?;
+            self.begin(&batch.tokens, &buffers)?;
             let Self { backend, pass, step, .. } = self;
-            backend.begin_recording(rows).map_err(device)?;
+            backend.begin_recording(rows)?;
             let recorded = pass.operations(backend, step, &batch.tokens, &buffers);
             // What was begun is ended, whatever became of it; the first error is the one to tell.
             let ended = backend.end_recording();
-            recorded.and(ended).map_err(device)?;
+            recorded.and(ended)?;
         }
         Ok(())
     }
@@ -236,7 +235,6 @@ impl<B: Backend> ForwardPass for Decoder<B> {
         batch: &Batch,
         requests: &mut dyn TokenRequests,
     ) -> Result<StepOutput<'_>, ForwardError> {
-        let device = |error: BackendError| ForwardError::Device(error.to_string());
         self.step.fill(batch)?;
         let vocab_size = self.pass.embedding.rows;
         if let Some(token) = batch.tokens.iter().find(|token| **token as usize >= vocab_size) {
@@ -249,14 +247,14 @@ impl<B: Backend> ForwardPass for Decoder<B> {
         }
         let buffers = self.buffers.for_step(batch.tokens.len(), self.step.logit_rows().len());
         if !batch.tokens.is_empty() {
-            self.run(&batch.tokens, &buffers).map_err(device)?;
+            self.run(&batch.tokens, &buffers)?;
         }
         let hidden = buffers.residual.first(self.step.hidden_rows().len());
         self.chosen.clear();
         self.chosen.resize(batch.sequences.len(), None);
         let (rows, chosen) = (self.step.token_rows(), self.chosen.as_mut_slice());
         let answer = Answer { logits: buffers.logits, hidden, rows, requests, chosen };
-        let [logits, hidden_states] = self.backend.answer(answer).map_err(device)?;
+        let [logits, hidden_states] = self.backend.answer(answer)?;
         Ok(StepOutput {
             logits: Rows { values: logits, width: vocab_size },
             hidden: Rows { values: hidden_states, width: hidden.columns },

@@ -8,7 +8,8 @@ mod directory;
 mod placement;
 mod read;
 mod rows;
+mod source;
 
 pub use directory::ModelDirectory;
 pub use placement::{PlacedTensor, Placement, PlacementError, UnclaimedWeights};
-pub use read::{ReadError, SendBytes, Target, read};
+pub use read::{ReadError, Target, WEIGHT_BUFFERS_BYTES, WeightSink, read};

@@ -1,13 +1,18 @@
-//! Reading tensors to where they go: straight into their arena, or through a ring of buffers to whoever sends them on.
+//! Reading tensors to where they go: straight into their arena, or into buffers that a device copies from by itself.
 //!
-//! Several threads take chunks from one queue. With direct I/O a chunk goes through a thread's aligned buffer and the page
-//! cache stays out of it: a cache filled with a model of half the memory would be taken from the model itself. Where the
-//! file system refuses direct I/O the page cache is used and its pages are given back to the kernel.
+//! ```text
+//! host:   file ─ O_DIRECT ─► a thread's buffer ─ placed ─► arena
+//! device: file ─ O_DIRECT ─► pinned buffer ─ DMA ─► device               bytes that stay as they are: no copy by the CPU
+//!         file ─ O_DIRECT ─► a thread's buffer ─ placed ─► its other one ─► pinned buffers ─ DMA ─► device
+//! ```
+//!
+//! Several threads take chunks from one queue. Direct I/O keeps the page cache out of it: a cache filled with a model of half the
+//! memory would be taken from the model itself. Where the file system refuses direct I/O the page cache is used and its pages are
+//! given back to the kernel.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
     ops::Range,
     path::Path,
     sync::{
@@ -17,15 +22,14 @@ use std::{
     thread,
 };
 
-use rustix::{
-    fs::{Advice, Mode, OFlags, fadvise, open},
-    io::{Errno, pread},
-};
+use rustix::io::Errno;
+use sparkherd_kernels::HostBuffer;
 use thiserror::Error;
 
 use super::{
     PlacedTensor, Placement,
     rows::{RowGroup, group, place},
+    source::{SECTOR_BYTES, Source, Span, open_all},
 };
 use crate::backend::{
     BackendError,
@@ -36,8 +40,16 @@ use crate::backend::{
 const THREADS: usize = 4;
 /// Large enough that the rate no longer grows with it, small enough that progress is smooth.
 const CHUNK_BYTES: usize = 4 << 20;
-/// Offsets, lengths and addresses of direct I/O are multiples of this on every common device.
-const SECTOR_BYTES: usize = 4096;
+
+/// Buffers of a device: one is filled by each thread, one is copied, and one waits between the two.
+const BUFFERS: usize = THREADS + 2;
+/// Bytes of each. A disk that has four requests of 2 MiB before it reads as fast as with larger ones, and what is pinned is
+/// nobody else's.
+const BUFFER_BYTES: usize = 2 << 20;
+/// Pinned bytes of a load, which are given back at its end.
+pub const WEIGHT_BUFFERS_BYTES: u64 = (BUFFERS * BUFFER_BYTES) as u64;
+/// What of a file is read into one: its first and last sectors may hold others' bytes.
+const SENT_BYTES: usize = BUFFER_BYTES - 2 * SECTOR_BYTES;
 
 #[derive(Debug, Error)]
 pub enum ReadError {
@@ -55,21 +67,29 @@ pub enum ReadError {
     Truncated { tensor: String, file: String, end: u64 },
 }
 
-/// A file, opened in both ways.
-struct Source {
-    buffered: File,
-    direct: Option<File>,
-}
+/// Memory that is not the host's.
+pub trait WeightSink {
+    /// Buffers aligned to sectors that weights are read into.
+    fn buffers(&mut self, count: usize, bytes: usize) -> Result<Vec<HostBuffer>, BackendError>;
 
-/// Takes bytes of weights, which are its own when it returns: their place in the arena, and they.
-pub type SendBytes<'a> = dyn FnMut(usize, &[u8]) -> Result<(), BackendError> + 'a;
+    /// Takes these bytes of a buffer to a place of the arena, and gives back a buffer that is free, if there is one.
+    fn send(
+        &mut self,
+        place: usize,
+        buffer: HostBuffer,
+        bytes: Range<usize>,
+    ) -> Result<Option<HostBuffer>, BackendError>;
+
+    /// Waits until all is there.
+    fn finish(&mut self) -> Result<(), BackendError>;
+}
 
 /// Where weights go.
 pub enum Target<'a> {
     /// Memory of the host.
     Arena(&'a mut Arena),
     /// Memory that is not.
-    Sent(&'a mut SendBytes<'a>),
+    Sent(&'a mut dyn WeightSink),
 }
 
 impl fmt::Debug for Target<'_> {
@@ -83,10 +103,7 @@ impl fmt::Debug for Target<'_> {
 
 /// Part of a tensor and its place.
 struct Chunk<'a> {
-    tensor: &'a PlacedTensor,
-    /// From the start of the file.
-    offset: u64,
-    file_bytes: usize,
+    span: Span<'a>,
     to: Place<'a>,
 }
 
@@ -96,23 +113,25 @@ enum Place<'a> {
     Sent(Range<usize>),
 }
 
-/// A chunk that is read.
+/// What a reader has done.
 struct Read {
+    /// Of the file.
     file_bytes: usize,
-    /// A buffer of the ring, and the place of its bytes in the arena.
-    to_send: Option<(Arena, Range<usize>)>,
+    to_send: Option<Parcel>,
 }
 
-/// Buffers that chunks are sent from: one for each reader, and some that are being sent.
-const RING_BUFFERS: usize = THREADS + 2;
+/// Bytes of a buffer, and where they begin in the arena.
+struct Parcel {
+    buffer: HostBuffer,
+    bytes: Range<usize>,
+    place: usize,
+}
 
-/// The ring's free buffers.
-type Ring = Mutex<Receiver<Arena>>;
-
-/// Bytes of a tensor's chunks, in the file and in the arena: any number where they are copied, else whole groups of rows.
-fn chunk_bytes(tensor: &PlacedTensor) -> RowGroup {
+/// Bytes of a tensor's chunks, in the file and in the arena: as many as `whole` where they stay as they are, else whole groups of
+/// rows.
+fn chunk_bytes(tensor: &PlacedTensor, whole: usize) -> RowGroup {
     match group(tensor) {
-        None => RowGroup { file_bytes: CHUNK_BYTES, arena_bytes: CHUNK_BYTES },
+        None => RowGroup { file_bytes: whole, arena_bytes: whole },
         Some(RowGroup { file_bytes, arena_bytes }) => {
             let groups = (CHUNK_BYTES / file_bytes).max(1);
             RowGroup { file_bytes: groups * file_bytes, arena_bytes: groups * arena_bytes }
@@ -128,73 +147,53 @@ pub fn read(
     done: &mut dyn FnMut(u64),
 ) -> Result<(), ReadError> {
     let sources = open_all(directory, placement)?;
-    let chunk_bytes = placement.tensors.iter().map(chunk_bytes);
-    let (file_bytes, arena_bytes) = chunk_bytes
-        .fold((0, 0), |(file, arena), chunk| (chunk.file_bytes.max(file), chunk.arena_bytes.max(arena)));
-    let buffer_bytes = file_bytes + 2 * SECTOR_BYTES;
     let (give_back, ring) = channel();
-    let (chunks, mut send) = match target {
+    let (chunks, mut sink) = match target {
         Target::Arena(arena) => {
             if arena.bytes() as u64 != placement.arena_bytes {
                 return Err(ReadError::Arena { got: arena.bytes(), wanted: placement.arena_bytes });
             }
             (arena_chunks(placement, arena.as_mut_slice()), None)
         }
-        Target::Sent(send) => {
-            for _ in 0..RING_BUFFERS {
+        Target::Sent(sink) => {
+            for buffer in sink.buffers(BUFFERS, BUFFER_BYTES)? {
                 // Its other end is in this function.
-                let _ = give_back.send(Arena::map(arena_bytes)?);
+                let _ = give_back.send(buffer);
             }
-            (sent_chunks(placement), Some(send))
+            (all_chunks(placement, SENT_BYTES), Some(sink))
         }
     };
+    let scratch = Scratch::of(placement);
     let (queue, ring) = (Mutex::new(chunks.into_iter()), Mutex::new(ring));
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
     let (results, finished) = channel();
     thread::scope(|scope| {
         for _ in 0..THREADS {
-            let results = results.clone();
-            let (next, sources, ring) = (&next, &sources, &ring);
-            scope.spawn(move || reader(next, sources, ring, buffer_bytes, &results));
+            let reader = Reader { sources: &sources, ring: &ring, results: results.clone() };
+            let next = &next;
+            scope.spawn(move || reader.run(next, scratch));
         }
         drop(results);
         // Leaving early drops both channels' ends here, and with them every reader ends at its next chunk.
         let give_back = give_back;
         for result in finished {
             let Read { file_bytes, to_send } = result?;
-            if let (Some((buffer, place)), Some(send)) = (to_send, send.as_mut()) {
-                send(place.start, &buffer.as_slice()[..place.len()])?;
+            if let (Some(Parcel { buffer, bytes, place }), Some(sink)) = (to_send, sink.as_mut())
+                && let Some(free) = sink.send(place, buffer, bytes)?
+            {
                 // A reader that has ended needs none.
-                let _ = give_back.send(buffer);
+                let _ = give_back.send(free);
             }
             done(file_bytes as u64);
         }
-        Ok(())
-    })
-}
-
-fn open_all(directory: &Path, placement: &Placement) -> Result<BTreeMap<Arc<str>, Source>, ReadError> {
-    let mut sources = BTreeMap::new();
-    for tensor in &placement.tensors {
-        if sources.contains_key(&tensor.file) {
-            continue;
-        }
-        let path = directory.join(&*tensor.file);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let buffered = open(&path, flags, Mode::empty())
-            .map_err(|source| ReadError::Open { file: tensor.file.to_string(), source })?;
-        let direct = open(&path, flags | OFlags::DIRECT, Mode::empty()).ok();
-        sources.insert(
-            Arc::clone(&tensor.file),
-            Source { buffered: buffered.into(), direct: direct.map(File::from) },
-        );
-    }
-    Ok(sources)
+        Ok::<_, ReadError>(())
+    })?;
+    sink.map_or(Ok(()), |sink| Ok(sink.finish()?))
 }
 
 /// Cuts the arena into the tensors' chunks. Tensors lie in it in order, with padding between.
 fn arena_chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<'a>> {
-    let mut chunks = sent_chunks(placement);
+    let mut chunks = all_chunks(placement, CHUNK_BYTES);
     let (mut rest, mut rest_start) = (arena, 0);
     for Chunk { to, .. } in &mut chunks {
         let Place::Sent(place) = to else { continue };
@@ -207,117 +206,117 @@ fn arena_chunks<'a>(placement: &'a Placement, arena: &'a mut [u8]) -> Vec<Chunk<
 }
 
 /// All tensors' chunks, in the order they lie in the arena.
-fn sent_chunks(placement: &Placement) -> Vec<Chunk<'_>> {
+fn all_chunks(placement: &Placement, whole: usize) -> Vec<Chunk<'_>> {
     let mut chunks = Vec::new();
     for tensor in &placement.tensors {
-        let chunk = chunk_bytes(tensor);
+        let chunk = chunk_bytes(tensor, whole);
         let (mut offset, mut rest_bytes) = (tensor.file_offset_bytes, tensor.file_bytes);
         for start in (0..tensor.bytes).step_by(chunk.arena_bytes) {
-            let file_bytes = chunk.file_bytes.min(rest_bytes);
+            let bytes = chunk.file_bytes.min(rest_bytes);
             let end = tensor.bytes.min(start + chunk.arena_bytes);
             let first = tensor.weight.offset_bytes;
-            chunks.push(Chunk { tensor, offset, file_bytes, to: Place::Sent(first + start..first + end) });
-            rest_bytes -= file_bytes;
-            offset += file_bytes as u64;
+            let span = Span { tensor, offset, bytes };
+            chunks.push(Chunk { span, to: Place::Sent(first + start..first + end) });
+            rest_bytes -= bytes;
+            offset += bytes as u64;
         }
     }
     chunks
 }
 
-fn reader<'a>(
-    next: &(dyn Fn() -> Option<Chunk<'a>> + Sync),
-    sources: &BTreeMap<Arc<str>, Source>,
-    ring: &Ring,
-    buffer_bytes: usize,
-    results: &Sender<Result<Read, ReadError>>,
-) {
-    let mut buffer = match Arena::map(buffer_bytes) {
-        Ok(buffer) => buffer,
-        Err(error) => {
-            // A closed channel means that another reader has failed first.
-            let _ = results.send(Err(error.into()));
-            return;
-        }
-    };
-    while let Some(chunk) = next() {
-        let Some(source) = sources.get(&chunk.tensor.file) else { continue };
-        let Chunk { tensor, offset, file_bytes, to } = chunk;
-        let read = match to {
-            Place::Arena(to) => {
-                let span = Span { tensor, offset, file_bytes };
-                read_span(source, span, to, buffer.as_mut_slice())
-                    .map(|()| Read { file_bytes, to_send: None })
-            }
-            Place::Sent(place) => {
-                // The other end is dropped when nobody sends any more.
-                let free = ring.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                let Ok(mut free) = free else { return };
-                let span = Span { tensor, offset, file_bytes };
-                read_span(source, span, &mut free.as_mut_slice()[..place.len()], buffer.as_mut_slice())
-                    .map(|()| Read { file_bytes, to_send: Some((free, place)) })
+/// Bytes of a thread's own buffers, of which only what is used is ever there.
+#[derive(Clone, Copy)]
+struct Scratch {
+    read_bytes: usize,
+    placed_bytes: usize,
+}
+
+impl Scratch {
+    fn of(placement: &Placement) -> Self {
+        let chunks = placement.tensors.iter().map(|tensor| chunk_bytes(tensor, CHUNK_BYTES));
+        let (file, arena) = chunks
+            .fold((0, 0), |(file, arena), chunk| (chunk.file_bytes.max(file), chunk.arena_bytes.max(arena)));
+        Self { read_bytes: file + 2 * SECTOR_BYTES, placed_bytes: arena }
+    }
+}
+
+struct Reader<'a> {
+    sources: &'a BTreeMap<Arc<str>, Source>,
+    /// The device's free buffers.
+    ring: &'a Mutex<Receiver<HostBuffer>>,
+    results: Sender<Result<Read, ReadError>>,
+}
+
+/// Nobody takes what is read any more: another reader has failed, or what was sent.
+struct Unwanted;
+
+impl Reader<'_> {
+    fn run<'a>(&self, next: &(dyn Fn() -> Option<Chunk<'a>> + Sync), scratch: Scratch) {
+        let arenas =
+            Arena::map(scratch.read_bytes).and_then(|read| Ok((read, Arena::map(scratch.placed_bytes)?)));
+        let (mut read, mut placed) = match arenas {
+            Ok(arenas) => arenas,
+            Err(error) => {
+                // A closed channel means that another reader has failed first.
+                let _ = self.results.send(Err(error.into()));
+                return;
             }
         };
-        if results.send(read).is_err() {
-            return;
-        }
-    }
-}
-
-/// Part of a tensor in its file.
-#[derive(Clone, Copy)]
-struct Span<'a> {
-    tensor: &'a PlacedTensor,
-    offset: u64,
-    file_bytes: usize,
-}
-
-/// Reads through `buffer` and places what was read.
-fn read_span(source: &Source, span: Span<'_>, to: &mut [u8], buffer: &mut [u8]) -> Result<(), ReadError> {
-    let Span { tensor, offset, file_bytes: bytes } = span;
-    let failed = |source| ReadError::Read {
-        tensor: tensor.name.clone(),
-        file: tensor.file.to_string(),
-        offset,
-        source,
-    };
-    if let Some(direct) = &source.direct {
-        #[expect(clippy::cast_possible_truncation, reason = "less than a sector")]
-        let lead = (offset % SECTOR_BYTES as u64) as usize;
-        let wanted = lead + bytes;
-        let aligned = &mut buffer[..wanted.next_multiple_of(SECTOR_BYTES)];
-        match read_up_to(direct, aligned, wanted, offset - lead as u64) {
-            Ok(got) if got >= wanted => {
-                place(tensor, &aligned[lead..wanted], to);
-                return Ok(());
+        while let Some(Chunk { span, to }) = next() {
+            let Some(source) = self.sources.get(&span.tensor.file) else { continue };
+            let went = match to {
+                Place::Arena(to) => {
+                    let read = read.as_mut_slice();
+                    let done = source.read(span, read).map(|bytes| place(span.tensor, &read[bytes], to));
+                    self.tell(done.map(|()| Read { file_bytes: span.bytes, to_send: None }))
+                }
+                Place::Sent(to) if group(span.tensor).is_none() => self.read_to_send(source, span, to.start),
+                Place::Sent(to) => {
+                    let placed = &mut placed.as_mut_slice()[..to.len()];
+                    let read = read.as_mut_slice();
+                    match source.read(span, read) {
+                        Ok(bytes) => {
+                            place(span.tensor, &read[bytes], placed);
+                            self.send_placed(span.bytes, placed, to.start)
+                        }
+                        Err(error) => self.tell(Err(error)),
+                    }
+                }
+            };
+            if went.is_err() {
+                return;
             }
-            // Refused by the device, or a short read that ended off a sector: the other way says what is wrong.
-            Ok(_) | Err(Errno::INVAL) => {}
-            Err(source) => return Err(failed(source)),
         }
     }
-    let wanted = bytes;
-    let from = &mut buffer[..wanted];
-    let got = read_up_to(&source.buffered, from, wanted, offset).map_err(failed)?;
-    place(tensor, from, to);
-    // Advice: where it is refused the kernel reclaims the pages later by itself.
-    let _ = fadvise(&source.buffered, offset, std::num::NonZeroU64::new(wanted as u64), Advice::DontNeed);
-    if got < wanted {
-        let (name, file) = (tensor.name.clone(), tensor.file.to_string());
-        return Err(ReadError::Truncated { tensor: name, file, end: offset + got as u64 });
-    }
-    Ok(())
-}
 
-/// Reads until `wanted` bytes are there, the buffer is full or the file ends.
-fn read_up_to(file: &File, buffer: &mut [u8], wanted: usize, offset: u64) -> Result<usize, Errno> {
-    let mut got = 0;
-    while got < wanted {
-        match pread(file, &mut buffer[got..], offset + got as u64) {
-            Ok(0) => break,
-            Ok(bytes) => got += bytes,
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
+    /// Straight into what the device copies from.
+    fn read_to_send(&self, source: &Source, span: Span<'_>, place: usize) -> Result<(), Unwanted> {
+        let mut buffer = self.free_buffer()?;
+        let read = source.read(span, buffer.as_mut_slice());
+        let to_send = |bytes| Some(Parcel { buffer, bytes, place });
+        self.tell(read.map(|bytes| Read { file_bytes: span.bytes, to_send: to_send(bytes) }))
     }
-    Ok(got)
+
+    /// What is not as the file has it, in as many buffers as it takes; counted with the last.
+    fn send_placed(&self, file_bytes: usize, placed: &[u8], place: usize) -> Result<(), Unwanted> {
+        let mut start = 0;
+        while start < placed.len() {
+            let part = &placed[start..placed.len().min(start + BUFFER_BYTES)];
+            let mut buffer = self.free_buffer()?;
+            buffer.as_mut_slice()[..part.len()].copy_from_slice(part);
+            let to_send = Some(Parcel { buffer, bytes: 0..part.len(), place: place + start });
+            start += part.len();
+            let file_bytes = if start == placed.len() { file_bytes } else { 0 };
+            self.tell(Ok(Read { file_bytes, to_send }))?;
+        }
+        Ok(())
+    }
+
+    fn free_buffer(&self) -> Result<HostBuffer, Unwanted> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).recv().map_err(|_| Unwanted)
+    }
+
+    fn tell(&self, read: Result<Read, ReadError>) -> Result<(), Unwanted> {
+        self.results.send(read).map_err(|_| Unwanted)
+    }
 }

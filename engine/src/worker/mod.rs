@@ -15,6 +15,7 @@ use std::{
 
 use crate::{
     batch::{ForwardError, ForwardPass},
+    failure::EngineFailure,
     grammar::MaskThreads,
     kv::BlockPool,
     request::{FinishReason, GenerationError},
@@ -82,7 +83,7 @@ impl Worker {
         while self.take_in() {
             if let Err(error) = self.step() {
                 tracing::error!(%error, running = self.schedule.running(), "engine failed");
-                shared.fail(error.to_string());
+                shared.fail(EngineFailure::from(&error));
                 return;
             }
         }
@@ -214,7 +215,7 @@ impl Worker {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fail("the worker panicked".to_owned());
+            self.0.fail(EngineFailure::other("the worker panicked"));
         }
         self.0.end();
     }

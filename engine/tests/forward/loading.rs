@@ -1,16 +1,21 @@
 //! What loading promises and how it fails.
 
-use std::fs::{self, OpenOptions};
+use std::{
+    collections::VecDeque,
+    fs::{self, OpenOptions},
+    ops::Range,
+};
 
-use sparkherd_checkpoint::{Checkpoint, Requantize};
+use sparkherd_checkpoint::{Checkpoint, Dtype, Requantize, RowOrder};
 use sparkherd_engine::backend::cases::Random;
 use sparkherd_engine::{
     BackendChoice, LoadConfig, LoadError, LoadProgress,
-    backend::{BackendError, arena::Arena},
+    backend::{BackendError, Weight, arena::Arena},
     load_model,
-    weights::{ModelDirectory, Placement, ReadError, Target, read},
+    weights::{ModelDirectory, Placement, ReadError, Target, WEIGHT_BUFFERS_BYTES, WeightSink, read},
 };
 use sparkherd_footprint::{Backend, KvDtype};
+use sparkherd_kernels::HostBuffer;
 use tempfile::TempDir;
 
 use crate::{
@@ -145,18 +150,91 @@ fn the_arena_holds_the_files_bytes() {
     }
 
     // In whatever order, each byte is sent once.
-    let mut got = vec![0_u8; offset];
-    let mut sent_bytes = 0;
-    let mut to_copy = |start: usize, bytes: &[u8]| {
-        got[start..start + bytes.len()].copy_from_slice(bytes);
-        sent_bytes += bytes.len();
-        Ok(())
-    };
-    read(directory.path(), &placement, Target::Sent(&mut to_copy), &mut |_| {}).unwrap();
-    assert!(sent_bytes == first.1 + second.1 && got == arena.as_slice::<u8>()[..offset]);
+    let mut device = Copies { got: vec![0; offset], ..Copies::default() };
+    read(directory.path(), &placement, Target::Sent(&mut device), &mut |_| {}).unwrap();
+    assert!(device.sent_bytes == first.1 + second.1 && device.got == arena.as_slice::<u8>()[..offset]);
+    assert!(device.under_way.is_empty(), "what is left is waited for");
 
     // Nobody waits for a buffer that does not come back.
-    let mut broken = |_: usize, _: &[u8]| Err(BackendError::WorkerPanicked);
+    let mut broken = Copies { is_broken: true, ..Copies::default() };
     let error = read(directory.path(), &placement, Target::Sent(&mut broken), &mut |_| {}).unwrap_err();
     assert!(matches!(error, ReadError::Sent(BackendError::WorkerPanicked)), "{error}");
+}
+
+#[test]
+fn what_is_converted_reaches_a_device_as_it_does_an_arena() {
+    const ROWS: usize = 1500;
+    const COLUMNS: usize = 2048;
+    let directory = tempfile::tempdir().unwrap();
+    checkpoint::write(directory.path(), &checkpoint::tensors(11));
+    let checkpoint = Checkpoint::read(&ModelDirectory(directory.path().to_owned())).unwrap();
+    let mut placement = Placement::new(&checkpoint.index, &checkpoint.config, Requantize::None).unwrap();
+    placement.tensors.truncate(1);
+    // Its second chunk of rows takes more in the arena than a buffer has.
+    let tensor = &mut placement.tensors[0];
+    tensor.stored = Dtype::Bf16;
+    tensor.row_order = RowOrder::AsComputed;
+    tensor.weight = Weight { offset_bytes: 0, dtype: Dtype::Q8_0, rows: ROWS, columns: COLUMNS };
+    tensor.file_offset_bytes = 100;
+    (tensor.file_bytes, tensor.bytes) = (ROWS * COLUMNS * 2, ROWS * COLUMNS / 32 * 34);
+    placement.arena_bytes = tensor.bytes as u64;
+    let (file_bytes, bytes) = (tensor.file_bytes, tensor.bytes);
+    let mut random = Random::new(5);
+    // BF16 from 0.5 to 1.
+    let content: Vec<u8> = (0..100 + file_bytes)
+        .map(|index| if index % 2 == 1 { 0x3f } else { random.next_u64() as u8 })
+        .collect();
+    fs::write(directory.path().join("model.safetensors"), &content).unwrap();
+
+    let mut arena = Arena::map(bytes).unwrap();
+    read(directory.path(), &placement, Target::Arena(&mut arena), &mut |_| {}).unwrap();
+    let mut device = Copies { got: vec![0; bytes], ..Copies::default() };
+    let mut done = 0;
+    read(directory.path(), &placement, Target::Sent(&mut device), &mut |bytes| done += bytes).unwrap();
+    assert_eq!((done as usize, device.sent_bytes), (file_bytes, bytes));
+    assert!(device.got == arena.as_slice::<u8>());
+    assert!(device.got.iter().any(|byte| *byte != 0));
+}
+
+/// A device that keeps a buffer for a while, and copies from it when it gives it back.
+#[derive(Default)]
+struct Copies {
+    got: Vec<u8>,
+    sent_bytes: usize,
+    under_way: VecDeque<(usize, HostBuffer, Range<usize>)>,
+    is_broken: bool,
+}
+
+impl Copies {
+    fn copy_oldest(&mut self) -> Option<HostBuffer> {
+        let (place, buffer, bytes) = self.under_way.pop_front()?;
+        self.got[place..place + bytes.len()].copy_from_slice(&buffer.as_slice()[bytes]);
+        Some(buffer)
+    }
+}
+
+impl WeightSink for Copies {
+    fn buffers(&mut self, count: usize, bytes: usize) -> Result<Vec<HostBuffer>, BackendError> {
+        assert_eq!((count * bytes) as u64, WEIGHT_BUFFERS_BYTES);
+        Ok((0..count).map(|_| HostBuffer::ordinary(bytes)).collect())
+    }
+
+    fn send(
+        &mut self,
+        place: usize,
+        buffer: HostBuffer,
+        bytes: Range<usize>,
+    ) -> Result<Option<HostBuffer>, BackendError> {
+        if self.is_broken {
+            return Err(BackendError::WorkerPanicked);
+        }
+        self.sent_bytes += bytes.len();
+        self.under_way.push_back((place, buffer, bytes));
+        Ok(if self.under_way.len() < 2 { None } else { self.copy_oldest() })
+    }
+
+    fn finish(&mut self) -> Result<(), BackendError> {
+        while self.copy_oldest().is_some() {}
+        Ok(())
+    }
 }

@@ -1,7 +1,7 @@
 //! I19: however it goes, each accepted request ends once and its blocks are free.
 
 use sparkherd_engine::{
-    Caller, ClientKey, Generation, GenerationError, GenerationEvent, Priority, SubmitError,
+    Caller, ClientKey, EngineFailure, Generation, GenerationError, GenerationEvent, Priority, SubmitError,
 };
 
 use crate::{
@@ -107,7 +107,7 @@ fn fails(fault: Fault, reason: &str) {
     for generation in accepted {
         assert_eq!(read(generation).end, Err(GenerationError::Engine(reason.to_owned())));
     }
-    assert_eq!(engine.handle.failed().as_deref(), Some(reason));
+    assert_eq!(engine.handle.failed(), Some(EngineFailure::other(reason)));
     assert_eq!(engine.submit(request("hi", 5)).unwrap_err(), SubmitError::Stopped);
     let stats = engine.handle.stats();
     assert!(stats.failed && engine.handle.is_idle());

@@ -1,7 +1,7 @@
 // What a kernel needs of the machine under it: a GPU, or the host shim that runs the same source on a CPU.
 //
 // No header of CUDA's is included: NVRTC knows the built-in variables and functions used here without any, and the host
-// shim provides the same names (kernels/host/shim.hpp).
+// shim provides the same names (kernels/host/shim/shim.hpp).
 #pragma once
 
 #if defined(SPARKHERD_HOST_SHIM)

@@ -1,4 +1,4 @@
-//! A device that runs the CUDA kernels on a CPU, thread by thread: see `shim.hpp`. Only tests use it.
+//! A device that runs the CUDA kernels on a CPU, thread by thread: see `shim/shim.hpp`. Only tests use it.
 #![expect(unsafe_code, reason = "functions of a shared library, and memory that they read")]
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
@@ -15,7 +15,7 @@ type LaunchFunction =
 type Allocate = unsafe extern "C" fn(usize) -> *mut c_void;
 type Free = unsafe extern "C" fn(*mut c_void);
 
-/// The kernels as this crate was built with them. It is a CUDA driver too, see `driver.cpp`.
+/// The kernels as this crate was built with them. It is a CUDA driver too, see `shim/driver.cpp`.
 pub fn library() -> PathBuf {
     PathBuf::from(env!("SPARKHERD_KERNELS_HOST"))
 }
@@ -93,7 +93,7 @@ impl ShimDevice {
         if self.recording.is_none() {
             return Ok(());
         }
-        Err(DeviceError::Copy { bytes, reason: "launches are being recorded".to_owned() })
+        Err(DeviceError::Copy { bytes, reason: "launches are being recorded".to_owned().into() })
     }
 
     fn run(&self, kernel: &str, shape: LaunchShape, arguments: &[u8]) -> Result<(), String> {
@@ -123,7 +123,7 @@ impl ShimDevice {
 
 impl Device for ShimDevice {
     fn allocate(&mut self, bytes: usize) -> Result<DeviceMemory, DeviceError> {
-        let failed = |reason: String| DeviceError::Allocation { bytes, reason };
+        let failed = |reason: String| DeviceError::Allocation { bytes, reason: reason.into() };
         // SAFETY: the type is that of shim.cpp.
         let address = unsafe {
             let allocate: Symbol<'_, Allocate> = self.symbol("shim_allocate").map_err(failed)?;
@@ -167,7 +167,8 @@ impl Device for ShimDevice {
             recording.push(Launch { kernel, shape, arguments: arguments.to_vec() });
             return Ok(());
         }
-        self.run(kernel, shape, arguments).map_err(|reason| DeviceError::Launch { kernel, reason })
+        self.run(kernel, shape, arguments)
+            .map_err(|reason| DeviceError::Launch { kernel, reason: reason.into() })
     }
 
     fn begin_recording(&mut self) -> Result<(), DeviceError> {
@@ -176,7 +177,7 @@ impl Device for ShimDevice {
     }
 
     fn end_recording(&mut self) -> Result<Recording, DeviceError> {
-        let reason = "nothing is recorded".to_owned();
+        let reason = "nothing is recorded".to_owned().into();
         self.recordings.push(self.recording.take().ok_or(DeviceError::Recording { reason })?);
         Ok(Recording::new(self.recordings.len() - 1))
     }
@@ -184,7 +185,8 @@ impl Device for ShimDevice {
     unsafe fn replay(&mut self, recording: Recording) -> Result<(), DeviceError> {
         let launches = self.recordings.get(recording.number()).cloned().unwrap_or_default();
         launches.iter().try_for_each(|Launch { kernel, shape, arguments }| {
-            self.run(kernel, *shape, arguments).map_err(|reason| DeviceError::Launch { kernel, reason })
+            self.run(kernel, *shape, arguments)
+                .map_err(|reason| DeviceError::Launch { kernel, reason: reason.into() })
         })
     }
 }

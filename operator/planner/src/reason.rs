@@ -26,6 +26,7 @@ pub enum Reason {
     NodeUnreachable,
     CrashLooping,
     EngineStalled,
+    GpuFault,
     Refused,
     NotReturned,
     NameTaken,
@@ -35,7 +36,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that want a label for each.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Resolving,
         Self::Unresolvable,
         Self::UnsupportedModel,
@@ -59,6 +60,7 @@ impl Reason {
         Self::NodeUnreachable,
         Self::CrashLooping,
         Self::EngineStalled,
+        Self::GpuFault,
         Self::Refused,
         Self::NotReturned,
         Self::NameTaken,
@@ -91,6 +93,7 @@ impl Reason {
             Self::NodeUnreachable => "NodeUnreachable",
             Self::CrashLooping => "CrashLooping",
             Self::EngineStalled => "EngineStalled",
+            Self::GpuFault => "GpuFault",
             Self::Refused => "Refused",
             Self::NotReturned => "NotReturned",
             Self::NameTaken => "NameTaken",

@@ -1,6 +1,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use sparkherd_engine::{EngineFailure, FailureKind};
+use sparkherd_protocol::FailureReason;
 use thiserror::Error;
 
 use crate::access::AccessError;
@@ -24,25 +26,29 @@ pub enum ChildError {
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
     #[error("{message}")]
-    Load { reason: &'static str, message: String },
+    Load { reason: FailureReason, message: String },
     #[error("start-up generation failed: {0}")]
     Probe(String),
-    #[error("engine failed: {0}")]
-    Engine(String),
+    #[error("engine failed: {}", .0.message)]
+    Engine(EngineFailure),
     #[error("metrics cannot be made: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
 impl ChildError {
-    /// One word for programs, as in `failed`.
-    pub(super) const fn reason(&self) -> &'static str {
+    /// For programs, as in `failed`.
+    pub(super) const fn reason(&self) -> FailureReason {
         match self {
-            Self::ConfigRead(_) | Self::ConfigInvalid(_) | Self::Access(_) => "ConfigInvalid",
-            Self::Parent(_) | Self::Runtime(_) | Self::Metrics(_) => "SystemError",
-            Self::Listen { .. } => "AddressUnavailable",
-            Self::Load { reason, .. } => reason,
-            Self::Probe(_) => "ProbeFailed",
-            Self::Engine(_) => "EngineFailed",
+            Self::ConfigRead(_) | Self::ConfigInvalid(_) | Self::Access(_) => FailureReason::ConfigInvalid,
+            Self::Parent(_) | Self::Runtime(_) | Self::Metrics(_) => FailureReason::SystemError,
+            Self::Listen { .. } => FailureReason::AddressUnavailable,
+            Self::Load { reason, .. } => *reason,
+            Self::Probe(_) => FailureReason::ProbeFailed,
+            Self::Engine(EngineFailure { kind, .. }) => match kind {
+                FailureKind::GpuFault => FailureReason::GpuFault,
+                FailureKind::OutOfMemory => FailureReason::OutOfMemory,
+                FailureKind::Other => FailureReason::EngineFailed,
+            },
         }
     }
 }

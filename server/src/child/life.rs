@@ -121,7 +121,7 @@ async fn attend(
     loop {
         tokio::select! {
             tokens_per_second = &mut probing, if !ready => {
-                let tokens_per_second = tokens_per_second.map_err(ChildError::Probe)?;
+                let tokens_per_second = tokens_per_second.map_err(|error| probe_failure(service, error))?;
                 ready = true;
                 tracing::info!(%address, tokens_per_second, "ready");
                 let incarnation = incarnation.to_owned();
@@ -138,6 +138,11 @@ async fn attend(
             },
         }
     }
+}
+
+/// An engine that has failed says why, better than who asked it.
+fn probe_failure(service: &Service, error: String) -> ChildError {
+    service.engine().failed().map_or(ChildError::Probe(error), ChildError::Engine)
 }
 
 /// A list that cannot be read changes nothing: the keys known before still open.
@@ -205,10 +210,10 @@ impl Watch {
             last_step_age_ms: stats.last_step_age_ms,
             held_bytes: service.held_bytes(),
         });
-        if let Some(message) = service.engine().failed() {
+        if let Some(failure) = service.engine().failed() {
             // Streams get the engine's last word before the process ends.
             let _ = timeout(FAREWELL, service.lifecycle().idle()).await;
-            return Err(ChildError::Engine(message));
+            return Err(ChildError::Engine(failure));
         }
         let stalled = matches!(service.health().verdict(&stats), Verdict::Stalled { .. });
         if stalled && !self.stalled {

@@ -7,7 +7,7 @@ use sparkherd_engine::{
     BackendChoice, Clock, Engine, EngineLimits, LoadConfig, LoadError, LoadProgress, Text, load_model,
 };
 use sparkherd_footprint::{BLOCK_TOKENS, Backend};
-use sparkherd_protocol::{EngineConfig, Event};
+use sparkherd_protocol::{EngineConfig, Event, FailureReason};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -63,7 +63,7 @@ pub(super) async fn load(
     loop {
         tokio::select! {
             loaded = &mut loading => {
-                let panicked = |_| ChildError::Load { reason: "LoadFailed", message: "loader panicked".to_owned() };
+                let panicked = |_| ChildError::Load { reason: FailureReason::LoadFailed, message: "loader panicked".to_owned() };
                 return loaded.map_err(panicked)?;
             }
             _ = tick.tick() => {
@@ -100,7 +100,9 @@ fn load_fake(
         progress.send_replace(Progress { bytes_done, bytes_total, device_bytes: 0 });
     }
     match &script.fail_load {
-        Some(message) => Err(ChildError::Load { reason: "LoadFailed", message: message.clone() }),
+        Some(message) => {
+            Err(ChildError::Load { reason: FailureReason::LoadFailed, message: message.clone() })
+        }
         None => Ok(Loaded { engine: Arc::new(engine), device_bytes: 0 }),
     }
 }
@@ -112,7 +114,7 @@ fn load_checkpoint(
 ) -> Result<Loaded, ChildError> {
     let EngineConfig { model_dir, serving, platform, footprint, .. } = config.clone();
     // Small and quick to fail, so it comes before the weights.
-    let text = Text::load(&model_dir).map_err(|error| failure("UnsupportedModel", &error))?;
+    let text = Text::load(&model_dir).map_err(|error| failure(FailureReason::UnsupportedModel, &error))?;
     let kv_blocks = u32::try_from(serving.kv_tokens / u64::from(BLOCK_TOKENS)).unwrap_or(u32::MAX);
     let context = serving.context;
     let on_device = platform.backend == Backend::Cuda;
@@ -126,25 +128,31 @@ fn load_checkpoint(
     let vocab_size = model.checkpoint().inspection.facts.vocab_size;
     let limits = EngineLimits::new(context, kv_blocks, vocab_size);
     let started = Engine::start(Box::new(model), text, limits, Clock::monotonic());
-    let (handle, worker) = started.map_err(|error| failure("LoadFailed", &error))?;
+    let (handle, worker) = started.map_err(|error| failure(FailureReason::LoadFailed, &error))?;
     Ok(Loaded { engine: Arc::new(RealEngine::new(handle, worker)), device_bytes })
 }
 
-fn failure(reason: &'static str, error: &dyn std::error::Error) -> ChildError {
+fn failure(reason: FailureReason, error: &dyn std::error::Error) -> ChildError {
     ChildError::Load { reason, message: error.to_string() }
 }
 
-const fn reason(error: &LoadError) -> &'static str {
+fn reason(error: &LoadError) -> FailureReason {
+    if error.is_fault() {
+        return FailureReason::GpuFault;
+    }
+    if error.is_out_of_memory() {
+        return FailureReason::OutOfMemory;
+    }
     match error {
-        LoadError::Checkpoint(_) | LoadError::Placement(_) => "UnsupportedModel",
-        LoadError::NotAsAdmitted { .. } | LoadError::NotAsPlanned { .. } => "FootprintMismatch",
-        LoadError::TooLarge { .. } | LoadError::Memory(_) => "OutOfMemory",
-        LoadError::Backend(error) if error.is_out_of_memory() => "OutOfMemory",
-        LoadError::Gpu(_) => "DriverUnsupported",
-        LoadError::Footprint(_)
+        LoadError::Checkpoint(_) | LoadError::Placement(_) => FailureReason::UnsupportedModel,
+        LoadError::NotAsAdmitted { .. } | LoadError::NotAsPlanned { .. } => FailureReason::FootprintMismatch,
+        LoadError::Gpu(_) => FailureReason::DriverUnsupported,
+        LoadError::TooLarge { .. }
+        | LoadError::Memory(_)
+        | LoadError::Footprint(_)
         | LoadError::Platform { .. }
         | LoadError::Read(_)
         | LoadError::Backend(_)
-        | LoadError::Forward(_) => "LoadFailed",
+        | LoadError::Forward(_) => FailureReason::LoadFailed,
     }
 }

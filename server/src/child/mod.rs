@@ -90,8 +90,9 @@ pub fn run(source: &ConfigSource, kind: EngineKind) -> u8 {
     let status = match result {
         Ok(()) => 0,
         Err(error) => {
-            tracing::error!(reason = error.reason(), %error, "engine gives up");
-            events.announce(Event::Failed { reason: error.reason().to_owned(), message: error.to_string() });
+            let reason = error.reason();
+            tracing::error!(%reason, %error, "engine gives up");
+            events.announce(Event::Failed { reason, message: error.to_string() });
             failure::EXIT_STATUS
         }
     };

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::Value;
 use sparkherd_engine::text::{ChatFormat, ChatPrompt, ReasoningStart};
 use sparkherd_engine::{
-    CacheSize, Caller, ClientKey, Embedding, EmbeddingRequest, Ends, EngineStats, FinishReason, Generation,
-    GenerationEvent, GenerationRequest, Grammar, GrammarError, GrammarSource, LogprobOptions, ModelInfo,
-    PendingEmbedding, Piece, SampledToken, Start, SubmitError, TokenLogprob, Usage,
+    CacheSize, Caller, ClientKey, Embedding, EmbeddingRequest, Ends, EngineFailure, EngineStats,
+    FinishReason, Generation, GenerationEvent, GenerationRequest, Grammar, GrammarError, GrammarSource,
+    LogprobOptions, ModelInfo, PendingEmbedding, Piece, SampledToken, Start, SubmitError, TokenLogprob,
+    Usage,
 };
 use sparkherd_footprint::BLOCK_TOKENS;
 use tokio::runtime::Handle;
@@ -216,7 +217,7 @@ impl ChatEngine for FakeEngine {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    fn failed(&self) -> Option<String> {
+    fn failed(&self) -> Option<EngineFailure> {
         None
     }
 }

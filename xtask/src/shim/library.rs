@@ -77,7 +77,7 @@ pub fn kernels() -> PathBuf {
 }
 
 fn host() -> PathBuf {
-    checkout::root().join("kernels/host")
+    checkout::root().join("kernels/host/shim")
 }
 
 /// All sources of kernels in this folder.

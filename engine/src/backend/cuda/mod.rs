@@ -19,15 +19,18 @@ mod read;
 mod sample;
 mod self_test;
 
+use std::ops::Range;
+
 use sparkherd_footprint::KvDtype;
 use sparkherd_kernels as kernels;
-use sparkherd_kernels::{Device, DeviceMemory, Recording};
+use sparkherd_kernels::{Device, DeviceMemory, HostBuffer, Recording};
 
 use super::{
     Activation, Add, AddBias, AddRmsNorm, Answer, Attention, AttentionInputs, Backend, BackendError, Embed,
     GateMultiply, Gated, GatherRows, HeadRmsNorm, KvShape, KvWrite, Linear, RmsNorm, Rope, StepNumbers,
     Weight, arena::Arena, unfused,
 };
+use crate::weights::WeightSink;
 pub use attention::AttentionLimits;
 use attention::{list_first_blocks, list_positions};
 pub use limits::CudaLimits;
@@ -118,6 +121,26 @@ impl<D: Device> Cuda<D> {
             kv_heads: count("kv", kv_heads)?,
             head_dim: count("kv", head_dim)?,
         })
+    }
+}
+
+impl<D: Device> WeightSink for Cuda<D> {
+    fn buffers(&mut self, count: usize, bytes: usize) -> Result<Vec<HostBuffer>, BackendError> {
+        Ok(self.device.host_buffers(count, bytes)?)
+    }
+
+    fn send(
+        &mut self,
+        place: usize,
+        buffer: HostBuffer,
+        bytes: Range<usize>,
+    ) -> Result<Option<HostBuffer>, BackendError> {
+        let to = self.memory.weights.part(place, bytes.len())?;
+        Ok(self.device.write_buffer(to, buffer, bytes)?)
+    }
+
+    fn finish(&mut self) -> Result<(), BackendError> {
+        Ok(self.device.free_buffers()?)
     }
 }
 

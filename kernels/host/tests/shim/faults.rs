@@ -16,7 +16,7 @@ fn run(kernel: &'static str, blocks: u32, threads: u32) -> Result<Vec<f32>, Stri
     // SAFETY: the structure is one address, of as many places as there are threads.
     let launched = unsafe { device.launch(kernel, shape, &out.address().to_ne_bytes()) };
     launched.map_err(|error| match error {
-        DeviceError::Launch { kernel: failed, reason } if failed == kernel => reason,
+        DeviceError::Launch { kernel: failed, reason } if failed == kernel => reason.to_string(),
         other => format!("not a failed launch: {other}"),
     })?;
     let mut read = vec![0; bytes];

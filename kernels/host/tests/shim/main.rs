@@ -14,6 +14,7 @@ mod sampling;
 mod self_test;
 
 use std::env;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use sparkherd_kernels::{Driver, Gpu, GpuContext, GpuKernels};
@@ -26,8 +27,11 @@ fn device() -> ShimDevice {
 
 /// The same kernels behind the functions of a CUDA driver, as late as a GPU may be.
 fn gpu() -> Gpu {
-    let library = env::var_os("SPARKHERD_KERNELS_SHIM").unwrap_or_else(|| library().into());
-    let driver = Arc::new(Driver::open(Some(&library)).unwrap());
+    let driver = Arc::new(Driver::open(Some(&driver_library())).unwrap());
     let context = Arc::new(GpuContext::open(driver, 0).unwrap());
     Gpu::new(Arc::new(GpuKernels::load(context, &cubins()).unwrap())).unwrap()
+}
+
+fn driver_library() -> OsString {
+    env::var_os("SPARKHERD_KERNELS_SHIM").unwrap_or_else(|| library().into())
 }
