@@ -6,6 +6,8 @@ pub struct Resources {
     pub registers: u32,
     /// Registers that do not fit, written to memory and read back, of each thread.
     pub spill_bytes: u32,
+    /// Local memory of each thread: arrays that are indexed by what is known only when it runs, and spilled registers.
+    pub stack_bytes: u32,
     /// Of each block, dynamic ones not counted.
     pub shared_bytes: u32,
 }
@@ -16,9 +18,12 @@ pub(crate) fn parse_resources(log: &str) -> Vec<Resources> {
     for line in log.lines() {
         if let Some(name) = line.split("Compiling entry function '").nth(1) {
             let kernel = name.split('\'').next().unwrap_or_default().to_owned();
-            kernels.push(Resources { kernel, registers: 0, spill_bytes: 0, shared_bytes: 0 });
+            kernels.push(Resources { kernel, registers: 0, spill_bytes: 0, stack_bytes: 0, shared_bytes: 0 });
         }
         let Some(last) = kernels.last_mut() else { continue };
+        if line.contains("stack frame") {
+            last.stack_bytes = number_before(line, " bytes stack frame");
+        }
         if line.contains("spill stores") {
             last.spill_bytes =
                 number_before(line, " bytes spill stores") + number_before(line, " bytes spill loads");
@@ -51,12 +56,14 @@ mod tests {
                    ptxas info    : Compiling entry function 'attention_bf16' for 'sm_121a'\n\
                    ptxas info    : Function properties for attention_bf16\n    8 bytes stack frame, 12 bytes spill stores, 20 bytes spill loads\n\
                    ptxas info    : Used 115 registers, used 1 barriers, 33024 bytes smem\n";
-        let of = |kernel: &str, registers, spill_bytes, shared_bytes| Resources {
+        let of = |kernel: &str, registers, [spill_bytes, stack_bytes, shared_bytes]: [u32; 3]| Resources {
             kernel: kernel.to_owned(),
             registers,
             spill_bytes,
+            stack_bytes,
             shared_bytes,
         };
-        assert_eq!(parse_resources(log), [of("attention_bf16", 115, 32, 33_024), of("rope", 24, 0, 0)]);
+        let wanted = [of("attention_bf16", 115, [32, 8, 33_024]), of("rope", 24, [0; 3])];
+        assert_eq!(parse_resources(log), wanted);
     }
 }

@@ -116,9 +116,14 @@ fn compiled_once(library: &Path) -> Result<()> {
 fn broken_rules(table: &Table) -> Vec<String> {
     let mut broken = Vec::new();
     for (architecture, kernels) in table {
-        for Resources { kernel, registers: _, spill_bytes, shared_bytes } in kernels {
-            if *spill_bytes > 0 && HOT.iter().any(|hot| kernel.starts_with(hot)) {
+        for Resources { kernel, registers: _, spill_bytes, stack_bytes, shared_bytes } in kernels {
+            let is_hot = HOT.iter().any(|hot| kernel.starts_with(hot));
+            if *spill_bytes > 0 && is_hot {
                 broken.push(format!("{kernel} spills {spill_bytes} bytes a thread on {architecture}"));
+            }
+            if *stack_bytes > 0 && is_hot {
+                broken
+                    .push(format!("{kernel} has a stack of {stack_bytes} bytes a thread on {architecture}"));
             }
             if *shared_bytes > SHARED_BYTES_MAX && architecture.name.starts_with("sm_12") {
                 broken.push(format!("{kernel} has {shared_bytes} bytes of shared memory on {architecture}"));
@@ -129,12 +134,16 @@ fn broken_rules(table: &Table) -> Vec<String> {
 }
 
 fn render(table: &Table) -> String {
-    let mut text =
-        format!("# Made by `cargo xtask kernels` with {NVRTC}.\n# chip kernel registers spilled shared\n");
+    let mut text = format!(
+        "# Made by `cargo xtask kernels` with {NVRTC}.\n# chip kernel registers spilled stack shared\n"
+    );
     for (architecture, kernels) in table {
-        for Resources { kernel, registers, spill_bytes, shared_bytes } in kernels {
+        for Resources { kernel, registers, spill_bytes, stack_bytes, shared_bytes } in kernels {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{architecture} {kernel} {registers} {spill_bytes} {shared_bytes}");
+            let _ = writeln!(
+                text,
+                "{architecture} {kernel} {registers} {spill_bytes} {stack_bytes} {shared_bytes}"
+            );
         }
     }
     text
@@ -156,25 +165,30 @@ mod tests {
 
     use super::{broken_rules, differences, render};
 
-    fn table(spill_bytes: u32, shared_bytes: u32) -> super::Table {
+    fn table([spill_bytes, stack_bytes, shared_bytes]: [u32; 3]) -> super::Table {
         let kernel = "linear_bf16".to_owned();
-        vec![(ARCHITECTURES[6], vec![Resources { kernel, registers: 40, spill_bytes, shared_bytes }])]
+        let kernels = vec![Resources { kernel, registers: 40, spill_bytes, stack_bytes, shared_bytes }];
+        vec![(ARCHITECTURES[6], kernels)]
     }
 
     #[test]
     fn a_hot_kernel_that_spills_or_takes_too_much_is_named() {
-        assert!(broken_rules(&table(0, 99 << 10)).is_empty());
-        assert_eq!(broken_rules(&table(8, 0)), ["linear_bf16 spills 8 bytes a thread on sm_121a"]);
-        assert_eq!(broken_rules(&table(0, 102_400)).len(), 1);
+        assert!(broken_rules(&table([0, 0, 99 << 10])).is_empty());
+        assert_eq!(broken_rules(&table([8, 0, 0])), ["linear_bf16 spills 8 bytes a thread on sm_121a"]);
+        assert_eq!(
+            broken_rules(&table([0, 16, 0])),
+            ["linear_bf16 has a stack of 16 bytes a thread on sm_121a"]
+        );
+        assert_eq!(broken_rules(&table([0, 0, 102_400])).len(), 1);
     }
 
     #[test]
     fn what_changed_is_told() {
-        let [before, after] = [0, 16].map(|shared| render(&table(0, shared)));
+        let [before, after] = [0, 16].map(|shared| render(&table([0, 0, shared])));
         assert_eq!(differences(&before, &before), "");
         assert_eq!(
             differences(&before, &after),
-            "- sm_121a linear_bf16 40 0 0\n+ sm_121a linear_bf16 40 0 16\n"
+            "- sm_121a linear_bf16 40 0 0 0\n+ sm_121a linear_bf16 40 0 0 16\n"
         );
     }
 }
