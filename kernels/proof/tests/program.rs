@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sparkherd_kernels::Cubins;
 use sparkherd_kernels_host::{cubins, library};
 
@@ -21,12 +21,26 @@ fn everything_is_measured_and_told() {
     assert!(text.starts_with("host shim, compute capability 12.1, driver for CUDA 13000\n"), "{text}");
     let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     let speeds = report["speeds"].as_array().unwrap();
-    // Five formats, four matrices of which the head has few rows only; attention in two types; steps.
-    assert_eq!(speeds.len(), 5 * (3 * 4 + 2) + 2 * 3 + 4, "{text}");
+    // Five formats, four matrices of which the head has few rows only, two gated in two ways by two numbers of rows; attention in two
+    // types; norms and attention's inputs; sampling; steps of one and of several.
+    let wanted = 5 * (3 * 4 + 2) + 2 * 2 * 2 + 2 * 3 + 3 * 2 + 2 * 2 + 2 * 3 + 2 * 6;
+    assert_eq!(speeds.len(), wanted, "{text}");
     for speed in speeds {
-        let rate = speed["rate"].as_object().unwrap().values().next().unwrap().as_f64().unwrap();
-        assert!(rate.is_finite() && rate > 0.0, "{speed}");
+        let rate = speed["rate"].as_object().map(|rate| rate.values().next().unwrap().as_f64().unwrap());
+        assert!(rate.is_none_or(|rate| rate.is_finite() && rate > 0.0), "{speed}");
+        assert!(speed["fraction"].as_f64().unwrap().is_finite(), "{speed}");
     }
+    // The driver says that it is a GB10's; sizes that are divided reach no goal of large matrices, gaps and steps have theirs.
+    let goals = |name: &str| {
+        speeds
+            .iter()
+            .filter(|speed| speed["name"] == name)
+            .map(|speed| speed["goal"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(goals("step, recorded, tokens"), [json!({"at_least": 0.89}), Value::Null]);
+    assert_eq!(goals("between its launches, at most"), [json!({"at_most": 0.05}), json!({"at_most": 0.05})]);
+    assert_eq!(goals("sample, greedy"), [Value::Null, Value::Null]);
 }
 
 #[test]
