@@ -58,6 +58,15 @@ impl GpuArgs {
         }
     }
 
+    /// Whether this program computes on a GPU by itself.
+    pub(crate) fn is_taken(&self, backend: BackendArg, gpus: &Result<GpuReport, GpuError>) -> bool {
+        match self.wish(backend, gpus) {
+            BackendWish::Cuda => true,
+            BackendWish::Cpu => false,
+            BackendWish::Auto => gpus.as_ref().is_ok_and(|report| report.first().is_some()),
+        }
+    }
+
     pub(crate) fn choice(&self) -> GpuChoice {
         self.choice.clone()
     }
@@ -112,6 +121,8 @@ mod tests {
         let with = Line::parse_from(["agent", "--kernels", "/kernels"]).gpu;
         assert_eq!(with.wish(BackendArg::Auto, &Ok(machine((12, 1), 13))), BackendWish::Auto);
         assert_eq!(with.wish(BackendArg::Cuda, &Ok(machine((12, 1), 13))), BackendWish::Cuda);
+        assert!(with.is_taken(BackendArg::Auto, &Ok(machine((12, 1), 13))));
+        assert!(!with.is_taken(BackendArg::Auto, &Ok(machine((7, 5), 13))));
         for unusable in [machine((7, 5), 13), machine((10, 3), 13), machine((12, 1), 12)].map(Ok) {
             assert_eq!(with.wish(BackendArg::Auto, &unusable), BackendWish::Cpu);
             // Whoever asks for it is told by the engine.
@@ -120,6 +131,10 @@ mod tests {
         let without = Line::parse_from(["agent", "--nvrtc", "/nowhere"]).gpu;
         assert_eq!(without.wish(BackendArg::Auto, &Ok(machine((12, 1), 13))), BackendWish::Cpu);
         assert_eq!(without.wish(BackendArg::Auto, &Err(GpuError::NoDriver)), BackendWish::Auto);
+        let none = Err(GpuError::NoDriver);
+        let taken =
+            [BackendArg::Auto, BackendArg::Cuda, BackendArg::Cpu].map(|arg| without.is_taken(arg, &none));
+        assert_eq!(taken, [false, true, false]);
     }
 
     #[derive(Debug, clap::Parser)]

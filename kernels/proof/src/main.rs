@@ -80,13 +80,15 @@ fn run(args: &Args) -> Result<bool> {
     let nvml = Nvml::open();
     let witness = Witness { nvml: &nvml, pid: std::process::id(), proc_root };
     // Nobody has a context yet.
-    let before = witness.look(None);
+    let start = witness.look(None);
     let open = gpu.open()?;
     let properties = open.properties().clone();
     let capability = properties.compute_capability;
     let needs_model = part.has(Part::Memory) || part.has(Part::Speeds);
+    let unwritten = witness.look(None);
     let random = needs_model.then(|| RandomModel::write(*divisor)).transpose();
     let random = random.context("cannot write a random model")?;
+    let before = start.lost_before(&unwritten, &witness.look(None));
     let device = || open.device();
     let mut report = Report {
         device: properties.name,

@@ -160,6 +160,7 @@ mod tests {
 
     use super::{Check, Limits, Rate, Report, Speed};
     use crate::goal::Goal;
+    use crate::memory::{Counter, MemoryLine};
 
     const LIMITS: Limits = Limits { read_gb_per_second: 200.0, multiply_tflop_per_second: 80.0 };
 
@@ -201,5 +202,22 @@ mod tests {
         assert!(report.is_proven());
         report.checks[0].wrong.push("a case".to_owned());
         assert!(!report.is_proven() && !report.computes_right());
+        report.checks.clear();
+        let line = MemoryLine {
+            model: "a".to_owned(),
+            part: "GPU: in all",
+            counted_by: Counter::Nvml,
+            moved_bytes: 3 << 20,
+            planned_bytes: 2 << 20,
+            is_held: true,
+        };
+        report.memory.push(line);
+        // Its speed is of interest still.
+        assert!(!report.is_proven() && report.computes_right());
+        assert!(
+            report
+                .to_string()
+                .contains("3.0 MiB of       2.0 planned, by NVML's bytes of this process: BEYOND\n")
+        );
     }
 }

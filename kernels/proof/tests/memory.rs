@@ -55,7 +55,10 @@ fn a_load_within_its_footprint_is_told_from_one_beyond() {
     assert_eq!(beyond(&lines), [""; 0], "{lines:#?}");
     let moved = |part: &str| lines.iter().find(|line| line.part == part).unwrap().moved_bytes;
     let arenas = lines.iter().find(|line| line.part == "GPU: arenas, recorded steps").unwrap();
-    assert_eq!(arenas.moved_bytes, i64::try_from(arenas.planned_bytes).unwrap(), "just what was planned");
+    let arena_bytes = u64::try_from(arenas.moved_bytes).unwrap();
+    // Contexts this short share no positions among blocks: what is planned for that is not taken.
+    let (least, most) = (arenas.planned_bytes - MIB / 8, arenas.planned_bytes);
+    assert!((least..=most).contains(&arena_bytes), "{arena_bytes} of {most}");
     assert_eq!(moved("GPU: first steps"), 1, "nothing but the one byte that was lost");
     assert_eq!(moved("GPU and host: in all"), i64::try_from(600 * MIB).unwrap());
 

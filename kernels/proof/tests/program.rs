@@ -44,6 +44,34 @@ fn everything_is_measured_and_told() {
 }
 
 #[test]
+fn memory_of_both_models_is_told_beside_its_plan() {
+    let directory = tempfile::tempdir().unwrap();
+    let kernels = directory.path().join("kernels");
+    fs::write(&kernels, Cubins::encode(&[cubins()])).unwrap();
+    // The host's memory is what others make of it: here, nothing.
+    fs::write(directory.path().join("meminfo"), "MemAvailable:  8000000 kB\n").unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd-proof"));
+    program.arg("--cuda-driver").arg(library()).arg("--kernels").arg(&kernels);
+    program.args(["--part", "memory", "--divisor", "64", "--proc-root"]).arg(directory.path());
+    let output = program.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for model in ["tiny-llama3-bf16", "random"] {
+        let lines: Vec<_> =
+            text.lines().filter(|line| line.starts_with(&format!("memory, {model} "))).collect();
+        let parts = [
+            "GPU: context and kernels",
+            "GPU: arenas, recorded steps",
+            "GPU: first steps",
+            "GPU: in all",
+            "GPU and host: in all",
+        ];
+        assert_eq!(lines.len(), parts.len(), "{text}");
+        assert!(lines.iter().zip(parts).all(|(line, part)| line.contains(part)), "{text}");
+    }
+}
+
+#[test]
 fn a_machine_without_a_gpu_is_told_so() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd-proof"));
     let output = program.args(["--cuda-driver", "/nowhere/libcuda.so.1"]).output().unwrap();

@@ -14,6 +14,19 @@ pub struct Usage {
     pub host_bytes_of_process: Option<u64>,
 }
 
+impl Usage {
+    /// As if what the host has lost between two looks had been lost before: a file that may lie in memory.
+    #[must_use]
+    pub fn lost_before(self, from: &Self, to: &Self) -> Self {
+        let lost_bytes = match (from.host_available_bytes, to.host_available_bytes) {
+            (Some(from), Some(to)) => from.saturating_sub(to),
+            _ => 0,
+        };
+        let left = |bytes: u64| bytes.saturating_sub(lost_bytes);
+        Self { host_available_bytes: self.host_available_bytes.map(left), ..self }
+    }
+}
+
 /// Where to look.
 #[derive(Clone, Copy, Debug)]
 pub struct Witness<'a> {
@@ -84,6 +97,14 @@ mod tests {
             host_bytes_of_process: Some(12 << 10),
         };
         assert_eq!(witness.look(Some(5)), wanted);
+    }
+
+    #[test]
+    fn a_file_in_memory_is_not_the_loads() {
+        let of = |available| Usage { host_available_bytes: Some(available), ..Usage::default() };
+        assert_eq!(of(90).lost_before(&of(80), &of(50)), of(60));
+        assert_eq!(of(90).lost_before(&of(50), &of(80)), of(90), "others gave back");
+        assert_eq!(Usage::default().lost_before(&of(80), &of(50)), Usage::default());
     }
 
     #[test]
