@@ -2,7 +2,8 @@
 
 use sparkherd_checkpoint::Dtype;
 use sparkherd_kernels::{
-    DeviceMemory, Gpu, LINEAR_ROWS_MAX, Linear, LinearGated, LinearRows, SiluMultiply, median_time,
+    DeviceMemory, GateFunction, GateMultiply, Gpu, LINEAR_ROWS_MAX, Linear, LinearGated, LinearRows,
+    median_time,
 };
 
 use super::noise::Noise;
@@ -104,7 +105,7 @@ fn gated(bench: &Bench<'_>, dtype: Dtype, [one, three]: [&'static str; 2]) -> Re
     for rows in FEW_ROWS {
         let at = operands(bench, &mut gpu, dtype, [rows, inputs, outputs])?;
         let beside = Noise::new().floats(&mut gpu, [rows, outputs])?;
-        let (x, out) = (at.x, at.out);
+        let (x, out, function) = (at.x, at.out, GateFunction::default());
         let mut turn = 0;
         let mut turned = || {
             turn = (turn + 2) % at.copies.len();
@@ -112,7 +113,7 @@ fn gated(bench: &Bench<'_>, dtype: Dtype, [one, three]: [&'static str; 2]) -> Re
         };
         let in_one = median_time(&mut gpu, bench.extent.launches, |gpu| {
             let [gate, up] = turned();
-            LinearGated { x, gate, up, dtype, out, rows, inputs, outputs }.launch(gpu)?;
+            LinearGated { x, gate, up, dtype, out, rows, inputs, outputs, function }.launch(gpu)?;
             Ok::<_, BenchError>(())
         })?;
         let in_three = median_time(&mut gpu, bench.extent.launches, |gpu| {
@@ -120,7 +121,7 @@ fn gated(bench: &Bench<'_>, dtype: Dtype, [one, three]: [&'static str; 2]) -> Re
             Linear { x, weight: gate, dtype, out, rows, inputs, outputs }.launch(gpu)?;
             Linear { x, weight: up, dtype, out: beside, rows, inputs, outputs }.launch(gpu)?;
             let count = u64::from(rows) * u64::from(outputs);
-            SiluMultiply { gate: out, up: beside, count }.launch(gpu)?;
+            GateMultiply { gate: out, up: beside, count, function }.launch(gpu)?;
             Ok::<_, BenchError>(())
         })?;
         let bytes = 2 * at.matrix_bytes as u64;
