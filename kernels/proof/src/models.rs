@@ -20,7 +20,7 @@ use crate::report::Check;
 const NEAR_TIE: f32 = 0.5;
 /// Of an answer: a prompt's step, and some of one token.
 pub(crate) const STEPS: usize = 6;
-/// Of a prompt, computed token by token: more positions than blocks share at least.
+/// Of the longest prompt, computed token by token: more positions than blocks share at least.
 const SINGLY: usize = 40;
 pub const CPU: Platform = Platform::cpu(2);
 pub const CUDA: Platform = Platform::cuda(2);
@@ -47,8 +47,8 @@ pub fn short_runs(limits: CudaLimits) -> CudaLimits {
 
 /// How far log-probabilities may be from the oracle's.
 ///
-/// Token by token the host shim is 3e-5 to 8e-3 nat away, the most where a sum in another order rounds a key to the next BF16; keys
-/// in F32 never do (5e-5), and one in FP8 would move by up to 1/16. A factor of ten or so is for a GPU's own exponentials; what is
+/// Token by token the host shim is 2e-5 to 8e-3 nat away, the most where a sum in another order rounds a key to the next BF16; keys
+/// in F32 never do (3e-5), and one in FP8 would move by up to 1/16. A factor of ten or so is for a GPU's own exponentials; what is
 /// wrong in a kernel is seen in tenths of a nat. Prompts round rows and weights to BF16 as well, which each model makes more or less
 /// of: twice what was measured.
 fn bound(checkpoint: &Checkpoint, kv_dtype: KvDtype) -> Apart {
@@ -91,7 +91,7 @@ pub struct Followed {
 pub struct Apart {
     /// With each prompt in one step, whose products round to BF16.
     pub prompts: f64,
-    /// Token by token, whose products round nothing.
+    /// With the longest prompt token by token, whose products round nothing.
     pub tokens: f64,
 }
 
@@ -121,12 +121,16 @@ pub fn follow(
     loaded();
     let mut models = Models { cpu, oracle, device, serving: config(CPU).serving };
     let mut followed = Followed::default();
-    for prompt in checkpoint.prompts() {
+    let prompts = checkpoint.prompts();
+    for prompt in &prompts {
         let (tokens, apart) = models
-            .follow(&prompt)
+            .follow(prompt)
             .map_err(|wrong| format!("{} {kv_dtype:?}, {}: {wrong}", checkpoint.name, prompt.name))?;
         followed.tokens += tokens;
-        followed.apart = followed.apart.max(apart);
+        followed.apart.prompts = followed.apart.prompts.max(apart);
+    }
+    if let Some(longest) = prompts.iter().max_by_key(|prompt| prompt.prompt_tokens.len()) {
+        followed.apart.tokens = models.follow_singly(longest)?;
     }
     let bound = bound(checkpoint, kv_dtype);
     if followed.apart.is_within(bound) {
@@ -151,55 +155,41 @@ pub fn check<D: Device + 'static>(device: impl Fn() -> D) -> Check {
 }
 
 impl Models {
-    /// Tokens of one answer, and how far log-probabilities are from the oracle's.
-    fn follow(&mut self, prompt: &Prompt) -> Result<(usize, Apart), String> {
+    /// Follows one answer. How many tokens it has, and how far log-probabilities are from the oracle's on the way.
+    fn follow(&mut self, prompt: &Prompt) -> Result<(usize, f64), String> {
         let mut tokens = prompt.prompt_tokens.clone();
         let prompt_tokens = tokens.len();
-        let blocks = self.blocks();
-        let mut position = 0;
+        let (mut position, mut farthest) = (0, 0.0_f64);
         while tokens.len() < prompt_tokens + STEPS && tokens.len() <= self.serving.context as usize {
-            let wanted = logits(&mut self.cpu, blocks, &tokens[position..], position as u32)?;
-            let got = logits(&mut self.device, blocks, &tokens[position..], position as u32)?;
+            let part = &tokens[position..];
+            let [wanted, got, truth] = [&mut self.cpu, &mut self.device, &mut self.oracle]
+                .map(|model| logits(model, &self.serving, part, position as u32));
+            let (wanted, got, truth) = (wanted?, got?, truth?);
             let (best, chosen) = (greedy(&wanted), greedy(&got));
             let lost = wanted[best as usize] - wanted[chosen as usize];
             if lost.is_nan() || lost > NEAR_TIE {
                 return Err(format!("token {}: {chosen} is not {best}, by {lost} nat", tokens.len()));
             }
+            farthest = farthest.max(largest_difference(&truth, &got));
             position = tokens.len();
             tokens.push(best);
         }
-        let known = &tokens[..position];
-        let singly = &known[..known.len().min(SINGLY)];
-        let apart = Apart { prompts: self.apart(known, prompt_tokens)?, tokens: self.apart(singly, 1)? };
-        Ok((position + 1 - prompt_tokens, apart))
+        Ok((tokens.len() - prompt_tokens, farthest))
     }
 
-    /// From the oracle, with so many of the tokens in the first step, and then one by one.
-    fn apart(&mut self, tokens: &[u32], first: usize) -> Result<f64, String> {
-        let blocks = self.blocks();
+    /// How far log-probabilities are from the oracle's with the prompt's first tokens one by one.
+    fn follow_singly(&mut self, prompt: &Prompt) -> Result<f64, String> {
         let mut farthest = 0.0_f64;
-        let mut position = 0;
-        while position < tokens.len() {
-            let count = if position == 0 { first } else { 1 };
-            let part = &tokens[position..position + count];
-            let wanted = logits(&mut self.oracle, blocks, part, position as u32)?;
-            let got = logits(&mut self.device, blocks, part, position as u32)?;
-            farthest = farthest.max(largest_difference(&wanted, &got));
-            position += count;
+        for (position, token) in prompt.prompt_tokens.iter().take(SINGLY).enumerate() {
+            let [got, truth] = [&mut self.device, &mut self.oracle]
+                .map(|model| logits(model, &self.serving, &[*token], position as u32));
+            farthest = farthest.max(largest_difference(&truth?, &got?));
         }
         Ok(farthest)
-    }
-
-    const fn blocks(&self) -> u32 {
-        (self.serving.kv_tokens / 16) as u32
     }
 }
 
 impl Apart {
-    const fn max(self, other: Self) -> Self {
-        Self { prompts: self.prompts.max(other.prompts), tokens: self.tokens.max(other.tokens) }
-    }
-
     fn is_within(self, bound: Self) -> bool {
         self.prompts <= bound.prompts && self.tokens <= bound.tokens
     }
@@ -233,7 +223,13 @@ pub(crate) fn batch(blocks: u32, tokens: &[u32], position: u32) -> Batch {
     Batch { tokens: tokens.to_vec(), sequences }
 }
 
-fn logits(model: &mut LoadedModel, blocks: u32, tokens: &[u32], position: u32) -> Result<Vec<f32>, String> {
+fn logits(
+    model: &mut LoadedModel,
+    serving: &Serving,
+    tokens: &[u32],
+    position: u32,
+) -> Result<Vec<f32>, String> {
+    let blocks = (serving.kv_tokens / 16) as u32;
     let output = model.forward(&batch(blocks, tokens, position)).map_err(|error| error.to_string())?;
     Ok(output.logits.iter().next().unwrap().to_vec())
 }

@@ -134,6 +134,14 @@ impl Report {
     }
 }
 
+impl fmt::Display for Check {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, passed, wrong } = self;
+        writeln!(formatter, "{name}: {passed} pass, {} do not", wrong.len())?;
+        wrong.iter().try_for_each(|wrong| writeln!(formatter, "    {wrong}"))
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { device, compute_capability, driver_cuda, memory, checks, limits, speeds } = self;
@@ -142,10 +150,7 @@ impl fmt::Display for Report {
             "{device}, compute capability {compute_capability}, driver for CUDA {driver_cuda}"
         )?;
         memory.iter().try_for_each(|line| writeln!(formatter, "{line}"))?;
-        for Check { name, passed, wrong } in checks {
-            writeln!(formatter, "{name}: {passed} pass, {} do not", wrong.len())?;
-            wrong.iter().try_for_each(|wrong| writeln!(formatter, "    {wrong}"))?;
-        }
+        checks.iter().try_for_each(|check| write!(formatter, "{check}"))?;
         if let Some(Limits { read_gb_per_second, multiply_tflop_per_second }) = limits {
             writeln!(formatter, "memory is read at {read_gb_per_second:.0} GB/s")?;
             writeln!(formatter, "BF16 products by mma.sync: {multiply_tflop_per_second:.0} TFLOP/s")?;
