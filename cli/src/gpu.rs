@@ -1,7 +1,6 @@
 //! Flags about the GPU, of every command that starts engines or is one.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use sparkherd_agent::BackendWish;
 use sparkherd_engine::GpuChoice;
@@ -32,21 +31,8 @@ impl From<BackendArg> for BackendWish {
 /// Which GPU engines compute on, and where what they need is found.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct GpuArgs {
-    /// GPU to compute on: its number among those that CUDA shows this process, by their places on the PCI bus
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    gpu: u32,
-    /// Library of the CUDA driver, if the system does not find it
-    #[arg(long, value_name = "FILE")]
-    cuda_driver: Option<PathBuf>,
-    /// Compiled kernels to use instead of those in this program (`cargo xtask kernels --bundle FILE` writes such a file)
-    #[arg(long, value_name = "FILE")]
-    kernels: Option<PathBuf>,
-    /// NVRTC's library, which compiles kernels where this program was built without them, if the system does not find it
-    #[arg(long, value_name = "FILE")]
-    nvrtc: Option<PathBuf>,
-    /// Where kernels that were compiled are kept
-    #[arg(long, value_name = "DIR")]
-    kernel_cache: Option<PathBuf>,
+    #[command(flatten)]
+    choice: GpuChoice,
 }
 
 /// Why engines compute on the CPU although there is a GPU.
@@ -63,7 +49,7 @@ impl GpuArgs {
         let gpu = gpus.as_ref().ok().and_then(GpuReport::first);
         let (BackendArg::Auto, Some(gpu)) = (backend, gpu) else { return backend.into() };
         let cuda = gpus.as_ref().map_or(CudaSupport::Unknown, cuda_support);
-        match usable(gpu.compute_capability, cuda, &self.choice().kernels) {
+        match usable(gpu.compute_capability, cuda, &self.choice.kernels) {
             Ok(()) => BackendWish::Auto,
             Err(reason) => {
                 tracing::warn!(gpu = gpu.name, ?reason, "engines compute on the CPU: the GPU cannot be used");
@@ -76,26 +62,34 @@ impl GpuArgs {
     pub(crate) fn nvml(&self) -> Nvml {
         let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
         let visible = visible.map(|names| names.to_string_lossy().into_owned());
-        Nvml::open(GpuPlace { ordinal: self.gpu, visible })
+        Nvml::open(GpuPlace { ordinal: self.choice.ordinal, visible })
+    }
+
+    /// Whether this program computes on a GPU by itself.
+    pub(crate) fn is_taken(&self, backend: BackendArg, gpus: &Result<GpuReport, GpuError>) -> bool {
+        match self.wish(backend, gpus) {
+            BackendWish::Cuda => true,
+            BackendWish::Cpu => false,
+            BackendWish::Auto => gpus.as_ref().is_ok_and(|report| report.first().is_some()),
+        }
     }
 
     pub(crate) fn choice(&self) -> GpuChoice {
-        let Self { gpu, cuda_driver, kernels, nvrtc, kernel_cache } = self.clone();
-        let kernels = KernelPlaces { file: kernels, compiler: nvrtc, cache: kernel_cache };
-        GpuChoice { ordinal: gpu, driver: cuda_driver, kernels }
+        self.choice.clone()
     }
 
     /// The same flags, for an engine.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
-        let Self { gpu, cuda_driver, kernels, nvrtc, kernel_cache } = self;
+        let Self { choice: GpuChoice { ordinal, driver, kernels } } = self;
+        let KernelPlaces { file, compiler, cache } = kernels;
         let files = [
-            ("--cuda-driver", cuda_driver),
-            ("--kernels", kernels),
-            ("--nvrtc", nvrtc),
-            ("--kernel-cache", kernel_cache),
+            ("--cuda-driver", driver),
+            ("--kernels", file),
+            ("--nvrtc", compiler),
+            ("--kernel-cache", cache),
         ];
         let given = files.into_iter().filter_map(|(flag, file)| Some([flag.into(), file.as_ref()?.into()]));
-        let number = [OsString::from("--gpu"), gpu.to_string().into()];
+        let number = [OsString::from("--gpu"), ordinal.to_string().into()];
         number.into_iter().chain(given.flatten()).collect()
     }
 }
@@ -113,8 +107,6 @@ fn usable(capability: Option<(u32, u32)>, cuda: CudaSupport, kernels: &KernelPla
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use clap::Parser as _;
     use sparkherd_agent::BackendWish;
     use sparkherd_gpu::{CudaVersion, Gpu, GpuError, GpuReport};
@@ -129,17 +121,23 @@ mod tests {
 
     #[test]
     fn a_gpu_is_taken_by_itself_only_if_there_are_kernels_for_it() {
-        let with = GpuArgs { kernels: Some(PathBuf::from("/kernels")), ..Line::parse_from(["agent"]).gpu };
+        let with = Line::parse_from(["agent", "--kernels", "/kernels"]).gpu;
         assert_eq!(with.wish(BackendArg::Auto, &Ok(machine((12, 1), 13))), BackendWish::Auto);
         assert_eq!(with.wish(BackendArg::Cuda, &Ok(machine((12, 1), 13))), BackendWish::Cuda);
+        assert!(with.is_taken(BackendArg::Auto, &Ok(machine((12, 1), 13))));
+        assert!(!with.is_taken(BackendArg::Auto, &Ok(machine((7, 5), 13))));
         for unusable in [machine((7, 5), 13), machine((10, 3), 13), machine((12, 1), 12)].map(Ok) {
             assert_eq!(with.wish(BackendArg::Auto, &unusable), BackendWish::Cpu);
             // Whoever asks for it is told by the engine.
             assert_eq!(with.wish(BackendArg::Cuda, &unusable), BackendWish::Cuda);
         }
-        let without = GpuArgs { nvrtc: Some(PathBuf::from("/nowhere")), kernels: None, ..with };
+        let without = Line::parse_from(["agent", "--nvrtc", "/nowhere"]).gpu;
         assert_eq!(without.wish(BackendArg::Auto, &Ok(machine((12, 1), 13))), BackendWish::Cpu);
         assert_eq!(without.wish(BackendArg::Auto, &Err(GpuError::NoDriver)), BackendWish::Auto);
+        let none = Err(GpuError::NoDriver);
+        let taken =
+            [BackendArg::Auto, BackendArg::Cuda, BackendArg::Cpu].map(|arg| without.is_taken(arg, &none));
+        assert_eq!(taken, [false, true, false]);
     }
 
     #[derive(Debug, clap::Parser)]

@@ -187,3 +187,40 @@ fn kernels_of_another_program_are_refused() {
     assert_eq!(reason, FailureReason::DriverUnsupported);
     assert!(message.contains("made from other sources: abc"), "{message}");
 }
+
+#[test]
+fn a_model_is_measured_beside_what_the_gpu_does_at_most() {
+    let directory = tempfile::tempdir().unwrap();
+    let (model, kernels) = (directory.path().join("model"), directory.path().join("kernels"));
+    fs::create_dir(&model).unwrap();
+    checkpoints::named("tiny-llama3-bf16").unpack(&model).unwrap();
+    fs::write(&kernels, Cubins::encode(&[cubins()])).unwrap();
+    let measure = |more: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd"));
+        program.args(["bench", "engine", "--backend", "cuda", "--divisor", "64", "--repeat", "1"]);
+        program.args(["--prompt", "9", "--generate", "2", "--depth", "4", "--sequences", "1,2"]);
+        program.arg("--cuda-driver").arg(library()).arg("--kernels").arg(&kernels).args(more).arg(&model);
+        let output = program.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let report: Value = serde_json::from_str(&measure(&["--json"])).unwrap();
+    assert_eq!(report["gpu"], "host shim");
+    assert!(report["cpu_path"].is_null() && report["read_gb_per_second"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(report["bf16_gflop_per_second"].as_f64().unwrap() > 0.0, "{report}");
+    let cases: Vec<_> =
+        report["cases"].as_array().unwrap().iter().map(|case| case["tokens"].as_u64()).collect();
+    assert_eq!(cases, [Some(9), Some(2), Some(4)], "a prompt, two tokens of one, two of two");
+    let table = measure(&[]);
+    assert!(table.starts_with("host shim, BF16 at ") && table.contains(" % of the BF16 peak\n"), "{table}");
+}
+
+#[test]
+fn a_bench_on_a_gpu_that_is_not_there_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_sparkherd"));
+    program.args(["bench", "engine", "--backend", "cuda", "--cuda-driver", "/nowhere/libcuda.so.1"]);
+    let output = program.arg(directory.path()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("there is no CUDA driver: "), "{error}");
+}

@@ -110,6 +110,16 @@ impl LimitsExtent {
     /// Within a second or two on any GPU: memory of many times the largest cache, 50 MiB on Hopper, and rounds that take long beside
     /// beginning and ending.
     pub const WHOLE: Self = Self { read_bytes: 2 << 30, rounds: 4096, launches: 30 };
+
+    /// Of sides that are this part of the whole, where something slower than a GPU measures itself.
+    #[must_use]
+    pub const fn divided(self, divisor: u32) -> Self {
+        let Self { read_bytes, rounds, launches } = self;
+        let area = divisor as u64 * divisor as u64;
+        let part = read_bytes as u64 / area;
+        #[expect(clippy::cast_possible_truncation, reason = "a part of what was a size")]
+        Self { read_bytes: part as usize, rounds: (rounds as u64).div_ceil(area) as u32, launches }
+    }
 }
 
 /// Blocks of each multiprocessor: all the threads it has, or nearly.

@@ -29,12 +29,16 @@ pub enum ProvideError {
 
 /// Where to look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct KernelPlaces {
-    /// A file with kernels, asked before all others.
+    /// Compiled kernels to use instead of those in this program (`cargo xtask kernels --bundle FILE` writes such a file)
+    #[cfg_attr(feature = "clap", arg(id = "kernels", long = "kernels", value_name = "FILE"))]
     pub file: Option<PathBuf>,
-    /// NVRTC's library, else the one that the system finds.
+    /// NVRTC's library, which compiles kernels where this program was built without them, if the system does not find it
+    #[cfg_attr(feature = "clap", arg(id = "nvrtc", long = "nvrtc", value_name = "FILE"))]
     pub compiler: Option<PathBuf>,
-    /// What was compiled is kept there.
+    /// Where kernels that were compiled are kept
+    #[cfg_attr(feature = "clap", arg(id = "kernel_cache", long = "kernel-cache", value_name = "DIR"))]
     pub cache: Option<PathBuf>,
 }
 

@@ -1,9 +1,9 @@
-//! `cargo xtask arm64`: the engine's tests with the instructions of a Spark's processor, on this one.
+//! `cargo xtask arm64`: the engine's tests with the instructions of a Spark's processor, on this one; and what is built for a Spark.
 //!
 //! ```text
 //! debootstrap ─► a Debian with rustc, arm64's standard library and qemu      once, in the target directory
 //!                    │
-//! checkout, crates ─►│ mount namespace: cargo test --target aarch64… ─► qemu-aarch64
+//! checkout, crates ─►│ mount namespace: cargo test | build | run --target aarch64… ─► qemu-aarch64
 //! ```
 //!
 //! Results are the processor's; times are qemu's and say nothing. The checkout and the crates are read-only in there.
@@ -50,11 +50,38 @@ pub fn prepare() -> Result<()> {
 /// Builds and runs the tests.
 pub fn test() -> Result<()> {
     let debian = Debian::prepare()?;
-    cargo::run(&["fetch", "--locked"])?;
-    let mut command = in_namespaces(&source("test.sh"));
-    command.args([&debian.root, &checkout::root(), &cargo_home()?, &debian.target]);
-    command.args(["test", "--locked", "--target", TARGET]).args(TESTS);
-    succeed(&mut command)
+    succeed(debian.cargo("test")?.args(TESTS))
+}
+
+/// A program as it is built for arm64, and what it says on standard error when it is started there.
+#[derive(Debug)]
+pub struct Program {
+    pub path: PathBuf,
+    pub said: String,
+    pub has_succeeded: bool,
+}
+
+/// Builds the program of this package and name with these kernels in it, and starts it without arguments.
+pub fn program(package: &str, kernels: &Path) -> Result<Program> {
+    let debian = Debian::prepare()?;
+    let inside = Path::new("/target");
+    let bundle = "kernels.bundle";
+    fs::copy(kernels, debian.target.join(bundle)).context("cannot copy the kernels")?;
+    // In a directory of its own: kernels in the program are another build of everything above them.
+    let folder = "programs";
+    let cargo = |what| {
+        let mut cargo = debian.cargo(what)?;
+        cargo.args(["--release", "--package", package, "--bin", package, "--target-dir"]);
+        cargo.arg(inside.join(folder)).env("SPARKHERD_KERNELS", inside.join(bundle));
+        Ok::<_, anyhow::Error>(cargo)
+    };
+    succeed(&mut cargo("build")?)?;
+    let output = cargo("run")?.arg("--quiet").output().context("failed to run unshare")?;
+    Ok(Program {
+        path: debian.target.join(folder).join(TARGET).join("release").join(package),
+        said: String::from_utf8_lossy(&output.stderr).into_owned(),
+        has_succeeded: output.status.success(),
+    })
 }
 
 impl Debian {
@@ -79,6 +106,15 @@ impl Debian {
         succeed(prepare.arg(&debian.root).arg(mirror()?).stdout(Stdio::null()))?;
         fs::write(stamp, wanted)?;
         Ok(debian)
+    }
+
+    /// Cargo in there, for arm64; more arguments may follow.
+    fn cargo(&self, what: &str) -> Result<Command> {
+        cargo::run(&["fetch", "--locked"])?;
+        let mut command = in_namespaces(&source("cargo.sh"));
+        command.args([&self.root, &checkout::root(), &cargo_home()?, &self.target]);
+        command.args([what, "--locked", "--target", TARGET]);
+        Ok(command)
     }
 }
 

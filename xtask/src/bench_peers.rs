@@ -151,7 +151,7 @@ impl Work {
     fn ours(&self, format: Format) -> Result<Run> {
         let mut command = Command::new(&self.sparkherd);
         command
-            .args(["bench", "engine", "--json", "--repeat", "1", "--threads", THREADS])
+            .args(["bench", "engine", "--backend", "cpu", "--json", "--repeat", "1", "--threads", THREADS])
             .args(["--prompt", PROMPT, "--generate", GENERATE, "--depth", DEPTHS, "--sequences", SEQUENCES])
             .arg(self.folder.join("model").join(format.folder()));
         parsed(&mut command)

@@ -1,40 +1,88 @@
 //! `cargo xtask gpu`: what a GPU has to prove, as one program, and run here if there is one.
 //!
 //! ```text
-//! kernels of all chips ─► file ─ SPARKHERD_KERNELS ─► cargo build ─► target/gpu/sparkherd-proof ─ a driver? ─► table, JSON
+//! kernels of all chips ─► file ─ SPARKHERD_KERNELS ─► cargo build ─► target/gpu/sparkherd-proof-… ─ a driver? ─► table, JSON
+//!                                                └► in the Debian of `arm64` ─► for a Spark ─ starts in an emulator?
 //! ```
 
+mod glibc;
+
+use std::env::consts::ARCH;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
 use sparkherd_kernels::{Driver, GpuContext};
 
-use crate::kernels;
+use crate::{arm64, kernels};
 
+const PROGRAM: &str = "sparkherd-proof";
 /// It is carried to machines by hand.
 const PROGRAM_BYTES_MAX: u64 = 60 << 20;
+/// What a program says where there is no driver.
+const NO_DRIVER: &str = "there is no CUDA driver: ";
+/// Of DGX OS 7, which is made from Ubuntu 24.04.
+const SPARK_GLIBC: glibc::Version = glibc::Version { major: 2, minor: 39 };
 
-pub fn run() -> Result<()> {
+/// What a program runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Processor {
+    #[value(name = "x86_64")]
+    X86_64,
+    #[value(name = "aarch64")]
+    Aarch64,
+}
+
+impl Processor {
+    pub fn of_this_machine() -> Self {
+        if ARCH == "aarch64" { Self::Aarch64 } else { Self::X86_64 }
+    }
+}
+
+impl fmt::Display for Processor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        })
+    }
+}
+
+pub fn run(processor: Processor) -> Result<()> {
     let target = e2e::toolchain::target_directory()?;
     let folder = target.join("gpu");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let bundle = folder.join("kernels.bundle");
     kernels::bundle(&bundle)?;
-    let program = build(&target, &folder, &bundle)?;
-    let bytes = fs::metadata(&program)?.len();
-    ensure!(bytes <= PROGRAM_BYTES_MAX, "{} has {bytes} bytes, more than 60 MiB", program.display());
-    println!(
-        "{}: {:.1} MiB, needs a driver, and a C library as new as here",
-        program.display(),
-        bytes as f64 / f64::from(1 << 20)
-    );
+    let is_here = processor == Processor::of_this_machine();
+    let built = if is_here { build(&target, &bundle)? } else { build_elsewhere(processor, &bundle)? };
+    let program = folder.join(format!("{PROGRAM}-{processor}"));
+    fs::copy(&built, &program).with_context(|| format!("cannot copy {}", built.display()))?;
+    describe(&program, processor)?;
+    if !is_here {
+        return told("it is for another processor");
+    }
     match Driver::open(None) {
         Ok(driver) if GpuContext::count(&driver)? > 0 => prove(&program, &folder.join("proof.json")),
         Ok(_) => told("the driver here shows no GPU"),
         Err(error) => told(&error.to_string()),
     }
+}
+
+/// Says what the program needs, and holds it to what a machine has.
+fn describe(program: &Path, processor: Processor) -> Result<()> {
+    let elf = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let bytes = elf.len() as u64;
+    ensure!(bytes <= PROGRAM_BYTES_MAX, "{} has {bytes} bytes, more than 60 MiB", program.display());
+    let needs = glibc::newest(&elf).context("the program names no version of glibc")?;
+    let mib = bytes as f64 / f64::from(1 << 20);
+    println!("{}: {mib:.1} MiB, needs a driver and glibc {needs} or later", program.display());
+    let is_for_spark = processor == Processor::Aarch64;
+    ensure!(!is_for_spark || needs <= SPARK_GLIBC, "a Spark has glibc {SPARK_GLIBC}, which is older");
+    Ok(())
 }
 
 /// Not proven, but nothing has failed.
@@ -44,18 +92,25 @@ fn told(why: &str) -> Result<()> {
     Ok(())
 }
 
-fn build(target: &Path, folder: &Path, bundle: &Path) -> Result<PathBuf> {
+fn build(target: &Path, bundle: &Path) -> Result<PathBuf> {
     // In a directory of its own: kernels in the program are another build of everything above them.
+    let folder = target.join("gpu-build");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .args(["build", "--release", "--workspace", "--bin", "sparkherd-proof", "--target-dir"])
-        .arg(target.join("gpu-build"));
+    cargo.args(["build", "--release", "--workspace", "--bin", PROGRAM, "--target-dir"]).arg(&folder);
     let status = cargo.env("SPARKHERD_KERNELS", bundle).status().context("cannot run cargo")?;
     ensure!(status.success(), "the proof does not build");
-    let program = folder.join("sparkherd-proof");
-    let built = target.join("gpu-build/release/sparkherd-proof");
-    fs::copy(&built, &program).with_context(|| format!("cannot copy {}", built.display()))?;
-    Ok(program)
+    Ok(folder.join("release").join(PROGRAM))
+}
+
+/// For a Spark, whose driver is not here: it starts, and says so.
+fn build_elsewhere(processor: Processor, bundle: &Path) -> Result<PathBuf> {
+    ensure!(processor == Processor::Aarch64, "programs for {processor} are built on {processor}");
+    let arm64::Program { path, said, has_succeeded } = arm64::program(PROGRAM, bundle)?;
+    // Cargo may have a word to say before.
+    let sentence = said.lines().find(|line| line.starts_with(NO_DRIVER)).filter(|_| !has_succeeded);
+    let sentence = sentence.with_context(|| format!("in the emulator it says: {said}"))?;
+    println!("starts in an emulator and says: {sentence}");
+    Ok(path)
 }
 
 fn prove(program: &Path, json: &Path) -> Result<()> {

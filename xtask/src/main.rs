@@ -58,7 +58,11 @@ enum Command {
         only_serving: bool,
     },
     /// Build one program that proves and measures the CUDA kernels on a GPU, and run it if there is one here
-    Gpu,
+    Gpu {
+        /// Build it for this processor; a Spark's is aarch64
+        #[arg(long, value_enum, default_value_t = gpu::Processor::of_this_machine())]
+        target: gpu::Processor,
+    },
     /// Write the files that are made from the code
     Generate {
         /// Write nothing; fail if a file is not what it would be written as
@@ -87,7 +91,7 @@ fn main() -> ExitCode {
         Command::Arm64 => arm64::test(),
         Command::BenchPeers { rounds, only_serving } => bench_peers::run(rounds, only_serving),
         Command::Generate { check } => generate::run(check),
-        Command::Gpu => gpu::run(),
+        Command::Gpu { target } => gpu::run(target),
         Command::Kernels { bundle: Some(path), check: _ } => kernels::bundle(&path),
         Command::Kernels { bundle: None, check } => kernels::run(check),
         Command::Shim => shim::run(),

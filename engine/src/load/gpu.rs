@@ -16,11 +16,15 @@ use crate::backend::{
 
 /// Which GPU, and where what it needs is found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 pub struct GpuChoice {
-    /// As the driver counts those that this process may see.
+    /// GPU to compute on: its number among those that CUDA shows this process, by their places on the PCI bus
+    #[cfg_attr(feature = "clap", arg(id = "gpu", long = "gpu", value_name = "NUMBER", default_value_t = 0))]
     pub ordinal: u32,
-    /// The driver's library, else the one that the system finds.
+    /// Library of the CUDA driver, if the system does not find it
+    #[cfg_attr(feature = "clap", arg(id = "cuda_driver", long = "cuda-driver", value_name = "FILE"))]
     pub driver: Option<PathBuf>,
+    #[cfg_attr(feature = "clap", command(flatten))]
     pub kernels: KernelPlaces,
 }
 
@@ -106,6 +110,11 @@ impl OpenGpu {
 
     pub fn properties(&self) -> &GpuProperties {
         self.kernels.context().properties()
+    }
+
+    /// Bytes that were free once this process had its context there, before any kernel was loaded.
+    pub const fn free_bytes_before(&self) -> u64 {
+        self.free_bytes_before
     }
 
     /// Bytes that are free, and all of them.

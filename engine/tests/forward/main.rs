@@ -8,6 +8,7 @@ mod demo_model;
 mod goldens;
 mod independence;
 mod llama;
+mod llama_files;
 mod loading;
 mod metamorphic;
 mod operations;

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! operation cases ──► device ──► within the bound of the oracle?
-//! tiny checkpoints ─► device ──► the CPU's tokens, or a near-tie? recorded = one by one?
-//! shapes of models ─► device ──► microseconds, of the bandwidth or the peak measured in the same run
+//! tiny checkpoints ─► device ──► the CPU's log-probabilities within a bound, its tokens? recorded = one by one?
+//! a load, some steps ──────────► has memory moved by no more than the footprint?
+//! shapes of models ─► device ──► microseconds, of the bandwidth or the peak measured in the same run, of the goal
 //! ```
 #![expect(
     clippy::unwrap_used,
@@ -15,8 +16,14 @@
 pub mod bench;
 pub mod checkpoints;
 pub mod choices;
+pub mod goal;
+#[path = "../../../engine/tests/forward/llama_files.rs"]
+mod llama_files;
+pub mod memory;
 pub mod models;
 pub mod nvfp4;
 pub mod operations;
+pub mod random_model;
 pub mod recordings;
 pub mod report;
+pub mod sanitizer;

@@ -2,35 +2,33 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, clippy::panic, reason = "it is there to tell")]
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use sparkherd_engine::GpuChoice;
+use sparkherd_engine::{GpuChoice, OpenGpu};
+use sparkherd_gpu::Nvml;
 use sparkherd_kernels::{DriverError, Gpu, KernelPlaces};
-use sparkherd_proof::bench::{self, Extent};
+use sparkherd_proof::bench::{self, Bench, Extent};
+use sparkherd_proof::goal::Chip;
+use sparkherd_proof::memory::{MemoryLine, Subject, Usage, Witness};
+use sparkherd_proof::random_model::RandomModel;
 use sparkherd_proof::report::{Check, Report};
-use sparkherd_proof::{choices, models, nvfp4, operations, recordings};
+use sparkherd_proof::{checkpoints, choices, models, nvfp4, operations, recordings, sanitizer};
 
 /// Launches of each kernel that is measured.
 const LAUNCHES: usize = 30;
-/// NVIDIA's checker of memory accesses on a GPU, where it is installed.
-const SANITIZER: &str = "compute-sanitizer";
+/// Whose memory is looked at, beside the random model's of real size.
+const TINY: &str = "tiny-llama3-bf16";
 
 /// Prove the CUDA kernels on a GPU, and measure them.
 #[derive(Debug, Parser)]
 struct Args {
-    /// GPU, as the driver counts
-    #[arg(long, default_value_t = 0)]
-    gpu: u32,
-    /// Library of the CUDA driver, if the system does not find it
-    #[arg(long, value_name = "FILE")]
-    cuda_driver: Option<PathBuf>,
-    /// Compiled kernels to use instead of those in this program
-    #[arg(long, value_name = "FILE")]
-    kernels: Option<PathBuf>,
+    #[command(flatten)]
+    gpu: GpuChoice,
     /// Write what was found as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -42,18 +40,30 @@ struct Args {
     divisor: u32,
     #[arg(long, default_value_t = LAUNCHES, hide = true)]
     launches: usize,
+    #[arg(long, default_value = "/proc", hide = true)]
+    proc_root: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Comparisons, then speeds if all hold
+    /// Memory, comparisons, speeds if all are right, then the sanitizer
     All,
     /// Comparisons of operations with the oracle
     Operations,
     /// All comparisons
     Checks,
+    /// Memory beside what was planned
+    Memory,
     /// Only what is measured
     Speeds,
+    /// The comparisons of operations under NVIDIA's compute-sanitizer, if it is installed
+    Sanitizer,
+}
+
+impl Part {
+    fn has(self, part: Self) -> bool {
+        self == Self::All || self == part
+    }
 }
 
 fn main() -> ExitCode {
@@ -68,47 +78,81 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool> {
-    let Args { gpu, cuda_driver, kernels, json, part, divisor, launches } = args;
-    let kernels = KernelPlaces { file: kernels.clone(), ..KernelPlaces::default() };
-    let choice = GpuChoice { ordinal: *gpu, driver: cuda_driver.clone(), kernels };
-    let open = choice.open()?;
+    let Args { gpu, json, part, divisor, launches, proc_root } = args;
+    let nvml = Nvml::open();
+    let witness = Witness { nvml: &nvml, pid: std::process::id(), proc_root };
+    // Nobody has a context yet.
+    let start = witness.look(None);
+    let open = gpu.open()?;
     let properties = open.properties().clone();
     let capability = properties.compute_capability;
+    let needs_model = part.has(Part::Memory) || part.has(Part::Speeds);
+    let unwritten = witness.look(None);
+    let random = needs_model.then(|| RandomModel::write(*divisor)).transpose();
+    let random = random.context("cannot write a random model")?;
+    let before = start.lost_before(&unwritten, &witness.look(None));
     let device = || open.device();
-    let checks = match part {
-        Part::Operations => vec![operations(device)?],
-        Part::Checks | Part::All => {
-            let mut checks = checks(device)?;
-            checks.extend(sanitized(args)?);
-            checks
-        }
-        Part::Speeds => Vec::new(),
-    };
     let mut report = Report {
         device: properties.name,
         compute_capability: format!("{}.{}", capability.major, capability.minor),
         driver_cuda: properties.driver_cuda,
-        checks,
+        memory: Vec::new(),
+        checks: Vec::new(),
         limits: None,
         speeds: Vec::new(),
     };
-    if matches!(part, Part::Speeds | Part::All) && report.is_proven() {
+    if let Some(random) = random.as_ref().filter(|_| part.has(Part::Memory)) {
+        report.memory = memory(&open, before, &witness, random)?;
+    }
+    if part.has(Part::Checks) {
+        report.checks = checks(device)?;
+    } else if *part == Part::Operations {
+        report.checks = vec![operations::check("", None, certain(&device)?)];
+    }
+    if let Some(random) = random.as_ref().filter(|_| part.has(Part::Speeds) && report.computes_right()) {
         let extent = Extent { launches: *launches, divisor: *divisor };
-        let gpu = || open.device();
-        let limits = bench::limits(&gpu, extent).context("limits of the chip")?;
-        report.speeds = bench::all(&gpu, extent, &limits)?;
+        let limits = bench::limits(&device, extent).context("limits of the chip")?;
+        let bench = Bench { gpu: &device, chip: Chip::of(capability), extent, limits };
+        report.speeds = bench.all(random).context("speeds")?;
         report.limits = Some(limits);
     }
     print!("{report}");
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&report)?;
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let keep = |report: &Report| match json {
+        Some(path) => fs::write(path, serde_json::to_string_pretty(report)?)
+            .with_context(|| format!("cannot write {}", path.display())),
+        None => Ok(()),
+    };
+    keep(&report)?;
+    if part.has(Part::Sanitizer) {
+        // It takes far longer than all before, which is told whatever becomes of it.
+        let checks = sanitized(gpu)?;
+        for check in &checks {
+            print!("{check}");
+        }
+        report.checks.extend(checks);
+        keep(&report)?;
     }
     Ok(report.is_proven())
 }
 
-fn operations(device: impl Fn() -> Result<Gpu, DriverError>) -> Result<Check> {
-    Ok(operations::check("", None, certain(&device)?))
+/// Of a tiny model, and of one of real size.
+fn memory(
+    open: &OpenGpu,
+    before: Usage,
+    witness: &Witness<'_>,
+    random: &RandomModel,
+) -> Result<Vec<MemoryLine>> {
+    let tiny = tempfile::tempdir().context("cannot unpack a model")?;
+    checkpoints::named(TINY).unpack(tiny.path()).context("cannot unpack a model")?;
+    let subjects = [
+        Subject { name: TINY, directory: tiny.path() },
+        Subject { name: "random", directory: random.directory() },
+    ];
+    let mut lines = Vec::new();
+    for subject in subjects {
+        lines.extend(subject.measure(open, before, witness, || {})?);
+    }
+    Ok(lines)
 }
 
 /// Memory and streams are to be had: the first is given back at once. A GPU that breaks later ends the proof.
@@ -130,26 +174,20 @@ fn checks(device: impl Fn() -> Result<Gpu, DriverError>) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// The operations once more, under NVIDIA's checker, if there is one.
-fn sanitized(args: &Args) -> Result<Option<Check>> {
+/// The operations once more, under NVIDIA's checkers, if they are there.
+fn sanitized(gpu: &GpuChoice) -> Result<Vec<Check>> {
     let program = env::current_exe().context("cannot find this program")?;
-    let mut command = Command::new(SANITIZER);
-    command.args(["--error-exitcode", "9"]).arg(program).args(["--part", "operations", "--gpu"]);
-    command.arg(args.gpu.to_string());
-    for (flag, file) in [("--cuda-driver", &args.cuda_driver), ("--kernels", &args.kernels)] {
-        if let Some(file) = file {
-            command.arg(flag).arg(file);
-        }
+    let GpuChoice { ordinal, driver, kernels: KernelPlaces { file, compiler, cache } } = gpu;
+    let mut arguments: Vec<OsString> =
+        ["--part", "operations", "--gpu"].map(OsString::from).into_iter().collect();
+    arguments.push(ordinal.to_string().into());
+    let files =
+        [("--cuda-driver", driver), ("--kernels", file), ("--nvrtc", compiler), ("--kernel-cache", cache)];
+    for (flag, file) in files {
+        arguments.extend(file.iter().flat_map(|file| [flag.into(), file.into()]));
     }
-    let Ok(output) = command.output() else {
-        println!("{SANITIZER} is not installed: accesses were not checked");
-        return Ok(None);
-    };
-    let mut check = Check { name: "memory accesses, by compute-sanitizer", passed: 1, wrong: Vec::new() };
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stdout);
-        let end = text.lines().rev().take(20).collect::<Vec<_>>().into_iter().rev();
-        check = Check { passed: 0, wrong: end.map(str::to_owned).collect(), ..check };
-    }
-    Ok(Some(check))
+    Ok(sanitizer::check(sanitizer::PROGRAM.as_ref(), &program, &arguments).unwrap_or_else(|error| {
+        println!("accesses were not checked: {}: {error}", sanitizer::PROGRAM);
+        Vec::new()
+    }))
 }

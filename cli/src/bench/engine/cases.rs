@@ -1,6 +1,10 @@
 use std::time::Instant;
 
-use sparkherd_engine::{Batch, BatchSequence, ForwardError, ForwardPass, LoadedModel, Wants};
+use sparkherd_engine::sample::RequestSampler;
+use sparkherd_engine::{
+    Batch, BatchSequence, Ends, ForwardError, ForwardPass, LoadedModel, Sampling, TokenRequest,
+    TokenRequests, Wants,
+};
 use sparkherd_footprint::BLOCK_TOKENS;
 
 /// What is measured: some tokens in one go, or one after the other.
@@ -118,6 +122,16 @@ fn step(
         let block_table = (sequence * blocks..(sequence + 1) * blocks).collect();
         batch.sequences.push(BatchSequence { token_count, position, block_table, wants: Wants::LastLogits });
     }
-    model.forward(&batch)?;
+    let sampler = RequestSampler::new(&Sampling::default(), 1, &[], &Ends::default(), &[], None);
+    model.step(&batch, &mut Same(sampler))?;
     Ok(())
+}
+
+/// One and the same request of every sequence: a device that chooses tokens itself does, as in serving.
+struct Same(RequestSampler);
+
+impl TokenRequests for Same {
+    fn of(&mut self, _sequence: usize) -> Option<TokenRequest<'_>> {
+        Some(self.0.next(None))
+    }
 }

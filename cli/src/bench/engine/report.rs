@@ -70,12 +70,27 @@ pub(super) fn gb_per_second(bytes: f64, seconds: f64) -> f64 {
 /// Medians of one command.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Report {
-    /// The instructions that computed.
-    pub(super) cpu_path: &'static str,
-    pub(super) threads: u32,
-    /// Of memory that no cache holds, by the same threads.
+    #[serde(flatten)]
+    pub(super) computer: Computer,
+    /// Of memory that no cache holds, by what computed.
     pub(super) read_gb_per_second: f64,
     pub(super) cases: Vec<Measured>,
+}
+
+/// What computed.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Computer {
+    Cpu {
+        /// The instructions.
+        cpu_path: &'static str,
+        threads: u32,
+    },
+    Gpu {
+        gpu: String,
+        /// Of BF16 matrices in registers.
+        bf16_gflop_per_second: f64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -101,31 +116,50 @@ pub(super) enum Measured {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu_path, threads, read_gb_per_second, cases } = self;
-        writeln!(out, "cpu path {cpu_path}, {threads} threads, memory read at {read_gb_per_second:.1} GB/s")?;
-        for case in cases {
-            match case {
-                Measured::Prefill { tokens, seconds: _, tokens_per_second, gflop_per_second } => writeln!(
-                    out,
-                    "prefill {tokens:>5}              {tokens_per_second:>8.1} tok/s  {gflop_per_second:>7.1} GFLOP/s"
-                )?,
-                Measured::Decode {
-                    depth,
-                    sequences,
-                    tokens: _,
-                    seconds: _,
-                    tokens_per_second,
-                    step_bytes,
-                    gb_per_second,
-                } => writeln!(
-                    out,
-                    "decode at {depth:>5}, {sequences:>2} at once {tokens_per_second:>8.1} tok/s  {:>7.1} MB a step, \
-                     {gb_per_second:.1} GB/s, {:.0} % of the bandwidth",
-                    step_bytes / 1e6,
-                    100.0 * gb_per_second / read_gb_per_second
-                )?,
+        let Self { computer, read_gb_per_second, cases } = self;
+        match computer {
+            Computer::Cpu { cpu_path, threads } => write!(out, "cpu path {cpu_path}, {threads} threads")?,
+            Computer::Gpu { gpu, bf16_gflop_per_second } => {
+                write!(out, "{gpu}, BF16 at {:.1} TFLOP/s", bf16_gflop_per_second / 1e3)?;
             }
         }
-        Ok(())
+        writeln!(out, ", memory read at {read_gb_per_second:.1} GB/s")?;
+        cases.iter().try_for_each(|case| self.write_case(out, case))
+    }
+}
+
+impl Report {
+    fn write_case(&self, out: &mut fmt::Formatter<'_>, case: &Measured) -> fmt::Result {
+        match case {
+            Measured::Prefill { tokens, seconds: _, tokens_per_second, gflop_per_second } => {
+                write!(
+                    out,
+                    "prefill {tokens:>5}              {tokens_per_second:>8.1} tok/s  {gflop_per_second:>7.1} GFLOP/s"
+                )?;
+                if let Computer::Gpu { gpu: _, bf16_gflop_per_second } = &self.computer {
+                    write!(
+                        out,
+                        ", {:.0} % of the BF16 peak",
+                        100.0 * gflop_per_second / bf16_gflop_per_second
+                    )?;
+                }
+                writeln!(out)
+            }
+            Measured::Decode {
+                depth,
+                sequences,
+                tokens: _,
+                seconds: _,
+                tokens_per_second,
+                step_bytes,
+                gb_per_second,
+            } => writeln!(
+                out,
+                "decode at {depth:>5}, {sequences:>2} at once {tokens_per_second:>8.1} tok/s  {:>7.1} MB a step, \
+                 {gb_per_second:.1} GB/s, {:.0} % of the bandwidth",
+                step_bytes / 1e6,
+                100.0 * gb_per_second / self.read_gb_per_second
+            ),
+        }
     }
 }

@@ -1,10 +1,12 @@
 use sparkherd_kernels::{
-    Attention, AttentionRows, AttentionSplit, Device as _, DeviceMemory, DriverError, Gpu, KvDtype, KvLayer,
-    RowsOfSequence, Scoring, attention_tiles, median_time,
+    Attention, AttentionRows, AttentionSplit, DeviceMemory, Gpu, KvDtype, KvLayer, RowsOfSequence, Scoring,
+    attention_tiles, median_time,
 };
 
-use super::{BenchError, Extent, speed};
-use crate::report::{Limits, Rate, Speed};
+use super::noise::{Noise, numbers};
+use super::{Bench, BenchError};
+use crate::goal::Kind;
+use crate::report::{Rate, Speed};
 
 /// Of an 8B model.
 const QUERY_HEADS: u32 = 32;
@@ -28,38 +30,32 @@ struct Operands {
     queries: DeviceMemory,
     out: DeviceMemory,
     block_tables: DeviceMemory,
-    table_entries: u32,
+    blocks: u32,
 }
 
-pub(super) fn all(
-    gpu: &dyn Fn() -> Result<Gpu, DriverError>,
-    extent: Extent,
-    limits: &Limits,
-) -> Result<Vec<Speed>, BenchError> {
+pub(super) fn all(bench: &Bench<'_>) -> Result<Vec<Speed>, BenchError> {
     let mut speeds = Vec::new();
     for (dtype, decode_name, prompt_name) in DTYPES {
         for sequences in SEQUENCES {
-            speeds.push(decode(&mut gpu()?, extent, limits, (dtype, decode_name), sequences)?);
+            speeds.push(decode(bench, (dtype, decode_name), sequences)?);
         }
-        speeds.push(prompt(&mut gpu()?, extent, limits, (dtype, prompt_name))?);
+        speeds.push(prompt(bench, (dtype, prompt_name))?);
     }
     Ok(speeds)
 }
 
 fn decode(
-    gpu: &mut Gpu,
-    extent: Extent,
-    limits: &Limits,
+    bench: &Bench<'_>,
     (dtype, name): (KvDtype, &'static str),
     sequences: u32,
 ) -> Result<Speed, BenchError> {
-    let context = extent.size(CONTEXT);
-    let at = operands(gpu, dtype, sequences, context, sequences)?;
-    let numbers = |of: &dyn Fn(u32) -> u32| (0..sequences).map(of).collect::<Vec<_>>();
-    let positions = list(gpu, &numbers(&|_| context - 1))?;
-    let first_blocks = list(gpu, &numbers(&|sequence| sequence * (context / BLOCK_TOKENS)))?;
-    let partial_elements = sequences * QUERY_HEADS * SPLITS * (HEAD_DIM + 2);
-    let partial = gpu.allocate(partial_elements as usize * size_of::<f32>())?;
+    let mut gpu = (bench.gpu)()?;
+    let context = bench.extent.size(CONTEXT);
+    let at = operands(&mut gpu, dtype, [sequences, context], sequences)?;
+    let of_each = |of: &dyn Fn(u32) -> u32| (0..sequences).map(of).collect::<Vec<_>>();
+    let positions = numbers(&mut gpu, &of_each(&|_| context - 1))?;
+    let first_blocks = numbers(&mut gpu, &of_each(&|sequence| sequence * (context / BLOCK_TOKENS)))?;
+    let partial = Noise::new().floats(&mut gpu, [sequences * QUERY_HEADS * SPLITS, HEAD_DIM + 2])?;
     let launch = Attention {
         pool: at.pool,
         queries: at.queries,
@@ -68,77 +64,72 @@ fn decode(
         first_blocks,
         block_tables: at.block_tables,
         rows: sequences,
-        table_entries: at.table_entries,
+        table_entries: at.blocks,
         query_heads: QUERY_HEADS,
         scoring: scoring(),
         split: Some(AttentionSplit { partial, run_min: RUN_MIN, splits: SPLITS }),
     };
-    // SAFETY: the table's entries are of the pool's blocks, and a sequence has as many as its positions need.
-    #[expect(unsafe_code, reason = "a launch whose table was made above")]
-    let took = median_time(gpu, extent.launches, |gpu| Ok::<_, BenchError>(unsafe { launch.launch(gpu) }?))?;
+    let took = median_time(&mut gpu, bench.extent.launches, |gpu| {
+        // SAFETY: the table's entries are of the pool's blocks, and a sequence has as many as its positions need.
+        #[expect(unsafe_code, reason = "a launch whose table was made above")]
+        let launched = unsafe { launch.launch(gpu) };
+        Ok::<_, BenchError>(launched?)
+    })?;
     let rate = Rate::of_bytes(at.pool.elements.bytes() as f64, took);
-    Ok(speed(name, format!("{sequences} at {context}"), took, rate, limits))
+    Ok(bench.speed(name, format!("{sequences} at {context}"), took, rate, Kind::Decode { context }))
 }
 
-fn prompt(
-    gpu: &mut Gpu,
-    extent: Extent,
-    limits: &Limits,
-    (dtype, name): (KvDtype, &'static str),
-) -> Result<Speed, BenchError> {
-    let rows = extent.size(PROMPT);
-    let at = operands(gpu, dtype, 1, rows, rows)?;
+fn prompt(bench: &Bench<'_>, (dtype, name): (KvDtype, &'static str)) -> Result<Speed, BenchError> {
+    let mut gpu = (bench.gpu)()?;
+    let rows = bench.extent.size(PROMPT);
+    let at = operands(&mut gpu, dtype, [1, rows], rows)?;
     let sequence = RowsOfSequence { first_tile: 0, first_row: 0, rows, position: 0, first_block: 0 };
     let launch = AttentionRows {
         pool: at.pool,
         queries: at.queries,
         out: at.out,
-        sequences: list(gpu, &sequence.numbers())?,
+        sequences: numbers(&mut gpu, &sequence.numbers())?,
         block_tables: at.block_tables,
         rows,
         sequence_count: 1,
-        tiles: attention_tiles(rows, QUERY_HEADS, KV_HEADS).unwrap(),
-        table_entries: at.table_entries,
+        tiles: attention_tiles(rows, QUERY_HEADS, KV_HEADS).ok_or(BenchError::Size("tiles of attention"))?,
+        table_entries: at.blocks,
         query_heads: QUERY_HEADS,
         scoring: scoring(),
     };
-    // SAFETY: as above, and the one sequence has all rows.
-    #[expect(unsafe_code, reason = "a launch whose numbers were made above")]
-    let took = median_time(gpu, extent.launches, |gpu| Ok::<_, BenchError>(unsafe { launch.launch(gpu) }?))?;
+    let took = median_time(&mut gpu, bench.extent.launches, |gpu| {
+        // SAFETY: as above, and the one sequence has all rows.
+        #[expect(unsafe_code, reason = "a launch whose numbers were made above")]
+        let launched = unsafe { launch.launch(gpu) };
+        Ok::<_, BenchError>(launched?)
+    })?;
     // Of each head, products with keys and with values; a row sees half of all on average.
     let products = f64::from(rows) * f64::from(rows) / 2.0 * f64::from(QUERY_HEADS * HEAD_DIM) * 2.0;
     let rate = Rate::of_operations(2.0 * products, took);
-    Ok(speed(name, format!("{rows} rows"), took, rate, limits))
+    Ok(bench.speed(name, format!("{rows} rows"), took, rate, Kind::Beside))
 }
 
 fn scoring() -> Scoring {
     Scoring { scale: 1.0 / (HEAD_DIM as f32).sqrt(), window: None, sinks: None, softcap: None }
 }
 
+/// For so many rows of all sequences together.
 fn operands(
     gpu: &mut Gpu,
     dtype: KvDtype,
-    sequences: u32,
-    context: u32,
+    [sequences, context]: [u32; 2],
     rows: u32,
 ) -> Result<Operands, BenchError> {
+    let mut noise = Noise::new();
     let blocks = sequences * (context / BLOCK_TOKENS);
-    let pool_bytes = KvLayer::bytes(dtype, blocks, KV_HEADS, HEAD_DIM).unwrap() as usize;
-    let query_bytes = rows as usize * (QUERY_HEADS * HEAD_DIM) as usize * size_of::<f32>();
-    let elements = gpu.allocate(pool_bytes)?;
+    let pool_bytes = KvLayer::bytes(dtype, blocks, KV_HEADS, HEAD_DIM).ok_or(BenchError::Size("a pool"))?;
+    let elements = noise.pool(gpu, dtype, pool_bytes)?;
     Ok(Operands {
         pool: KvLayer { elements, dtype, blocks, kv_heads: KV_HEADS, head_dim: HEAD_DIM },
-        queries: gpu.allocate(query_bytes)?,
-        out: gpu.allocate(query_bytes)?,
+        queries: noise.floats(gpu, [rows, QUERY_HEADS * HEAD_DIM])?,
+        out: noise.floats(gpu, [rows, QUERY_HEADS * HEAD_DIM])?,
         // Backwards: nothing lies where it would by itself.
-        block_tables: list(gpu, &(0..blocks).rev().collect::<Vec<_>>())?,
-        table_entries: blocks,
+        block_tables: numbers(gpu, &(0..blocks).rev().collect::<Vec<_>>())?,
+        blocks,
     })
-}
-
-fn list(gpu: &mut Gpu, numbers: &[u32]) -> Result<DeviceMemory, BenchError> {
-    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    let memory = gpu.allocate(bytes.len())?;
-    gpu.write(memory, &bytes)?;
-    Ok(memory)
 }

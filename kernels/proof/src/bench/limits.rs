@@ -4,13 +4,8 @@ use super::{BenchError, Extent};
 use crate::report::Limits;
 
 pub fn limits(gpu: &dyn Fn() -> Result<Gpu, DriverError>, extent: Extent) -> Result<Limits, BenchError> {
-    let square = extent.divisor * extent.divisor;
-    let LimitsExtent { read_bytes, rounds, .. } = LimitsExtent::WHOLE;
-    let part = LimitsExtent {
-        read_bytes: read_bytes / square as usize,
-        rounds: rounds.div_ceil(square),
-        launches: extent.launches,
-    };
+    let Extent { launches, divisor } = extent;
+    let part = LimitsExtent { launches, ..LimitsExtent::WHOLE.divided(divisor) };
     let ChipLimits { read_bytes_per_second, bf16_operations_per_second } =
         ChipLimits::measure(&mut gpu()?, part)?;
     Ok(Limits {

@@ -1,179 +1,208 @@
-//! Whole decode steps of a model with random weights, one by one and recorded.
+//! Whole decode steps of a model with random weights: launch by launch and recorded, answered with logits and with tokens.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use sparkherd_checkpoint::Dtype;
 use sparkherd_engine::backend::cuda::CudaLimits;
-use sparkherd_engine::{Batch, BatchSequence, ForwardPass, LoadedModel, Wants, load_model_on_device};
-use sparkherd_footprint::KvDtype;
-use sparkherd_kernels::{DriverError, Gpu};
+use sparkherd_engine::sample::{NoTokens, RequestSampler, TokenRequest, TokenRequests};
+use sparkherd_engine::{
+    Batch, BatchSequence, Ends, ForwardError, ForwardPass, LoadedModel, Sampling, Wants, load_model_on_device,
+};
+use sparkherd_footprint::{BLOCK_TOKENS, KvDtype, kv_bytes_per_token};
+use sparkherd_kernels::Add;
 
-use super::{BenchError, Extent, speed};
+use super::noise::Noise;
+use super::watched::{Seen, Watched};
+use super::{Bench, BenchError};
+use crate::goal::Kind;
 use crate::models::{CUDA, config_of};
-use crate::report::{Limits, Rate, Speed};
+use crate::random_model::RandomModel;
+use crate::report::{Rate, Speed};
 
-/// A model of 1.5 B parameters, 3 GB in BF16: large enough that no cache helps, small enough to be written and read in seconds.
-const LAYERS: u32 = 24;
-const HIDDEN: u32 = 2048;
-const INTERMEDIATE: u32 = 8192;
-const VOCABULARY: u32 = 32_768;
-const HEAD_DIM: u32 = 128;
-const KV_HEADS: u32 = 8;
-const CONTEXT: u32 = 1024;
 /// Tokens that each sequence has before.
 const DEPTH: u32 = 512;
+/// Enough to be a context, where sizes are divided.
+const DEPTH_MIN: u32 = 8;
 const SEQUENCES: [u32; 2] = [1, 8];
+const KV_DTYPE: KvDtype = KvDtype::Bf16;
 
-/// Sizes of the model, of its own or smaller.
+/// How a step's answer leaves the device.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
-    layers: u32,
-    hidden: u32,
-    intermediate: u32,
-    vocabulary: u32,
-    context: u32,
+enum Answer {
+    Logits,
+    Tokens,
 }
 
-pub(super) fn all(
-    gpu: &dyn Fn() -> Result<Gpu, DriverError>,
-    extent: Extent,
-    limits: &Limits,
-) -> Result<Vec<Speed>, BenchError> {
-    let sizes = Sizes {
-        layers: LAYERS.div_ceil(extent.divisor),
-        hidden: extent.size(HIDDEN),
-        intermediate: extent.size(INTERMEDIATE),
-        vocabulary: extent.size(VOCABULARY),
-        context: extent.size(CONTEXT),
-    };
-    let directory = tempfile::tempdir().map_err(|error| BenchError::Step(error.to_string()))?;
-    write_checkpoint(directory.path(), sizes).map_err(|error| BenchError::Step(error.to_string()))?;
+/// The step that is measured.
+struct Step {
+    batch: Batch,
+    samplers: Vec<RequestSampler>,
+    read_bytes: f64,
+}
+
+/// A request of each sequence.
+struct Each<'a>(&'a [RequestSampler]);
+
+impl TokenRequests for Each<'_> {
+    fn of(&mut self, sequence: usize) -> Option<TokenRequest<'_>> {
+        self.0.get(sequence).map(|sampler| sampler.next(None))
+    }
+}
+
+pub(super) fn all(bench: &Bench<'_>, random: &RandomModel) -> Result<Vec<Speed>, BenchError> {
+    let launch = launch_time(bench)?;
     let mut speeds = Vec::new();
     for sequences in SEQUENCES {
-        for (recorded, name) in [(false, "decode step, launches"), (true, "decode step, recorded")] {
-            let mut model = load(directory.path(), gpu()?, sequences, recorded)?;
-            let took = steps(&mut model, sizes, sequences, extent)?;
-            // Keys and values are few beside the weights at this depth, and are not counted.
-            let weights_bytes = model.footprint().parts.weights_bytes as f64;
-            let read_bytes = weights_bytes - f64::from(sizes.vocabulary) * f64::from(sizes.hidden) * 2.0;
-            let rate = Rate::of_bytes(read_bytes, took);
-            speeds.push(speed(name, format!("{sequences} at {}", sizes.context / 2), took, rate, limits));
-        }
+        speeds.extend(of_sequences(bench, random, sequences, launch)?);
     }
     Ok(speeds)
 }
 
-fn load(directory: &Path, gpu: Gpu, sequences: u32, recorded: bool) -> Result<LoadedModel, BenchError> {
-    let config = config_of(directory, KvDtype::Bf16, CUDA, sequences);
+/// What a launch that does next to nothing takes in a recording: what is lost between two launches, and its own shortest run.
+fn launch_time(bench: &Bench<'_>) -> Result<Duration, BenchError> {
+    let mut gpu = (bench.gpu)()?;
+    let mut noise = Noise::new();
+    let x = noise.matrix(&mut gpu, Dtype::F32, [1, 1])?;
+    let delta = noise.matrix(&mut gpu, Dtype::F32, [1, 1])?;
+    bench.recorded_time(&mut gpu, |gpu| Ok(Add { x, delta, count: 1 }.launch(gpu)?))
+}
+
+fn of_sequences(
+    bench: &Bench<'_>,
+    random: &RandomModel,
+    sequences: u32,
+    launch: Duration,
+) -> Result<Vec<Speed>, BenchError> {
+    let depth = (DEPTH / bench.extent.divisor).max(DEPTH_MIN);
+    let shape = || format!("{sequences} at {depth}");
+    let (mut single, _) = load(bench, random, sequences, false)?;
+    let step = Step::new(&mut single, random, sequences, depth)?;
+    let line =
+        |name, took, kind| bench.speed(name, shape(), took, Rate::of_bytes(step.read_bytes, took), kind);
+    let one_by_one = step.median(bench, &mut single, Answer::Logits)?;
+    drop(single);
+    let (mut recorded, seen) = load(bench, random, sequences, true)?;
+    step.fill(&mut recorded, depth)?;
+    let with_logits = step.median(bench, &mut recorded, Answer::Logits)?;
+    let with_tokens = step.median(bench, &mut recorded, Answer::Tokens)?;
+    seen.lock().unwrap().is_wanted = true;
+    step.median(bench, &mut recorded, Answer::Tokens)?;
+    let mut seen = seen.lock().unwrap();
+    seen.times.sort_unstable();
+    let on_gpu = seen.times.get(seen.times.len() / 2).copied().unwrap_or_default();
+    let engine = if sequences == 1 { Kind::EngineStep } else { Kind::Beside };
+    let gaps = launch * seen.launches;
+    Ok(vec![
+        line("step, launches, logits", one_by_one, Kind::Beside),
+        line("step, recorded, logits", with_logits, Kind::Beside),
+        line("step, recorded, tokens", with_tokens, engine),
+        line("step, recorded, on the GPU", on_gpu, Kind::Beside),
+        bench.share(
+            "around a recorded step",
+            shape(),
+            with_tokens.saturating_sub(on_gpu),
+            with_tokens,
+            Kind::Beside,
+        ),
+        bench.share(
+            "between its launches, at most",
+            format!("{} launches", seen.launches),
+            gaps,
+            on_gpu,
+            Kind::Gaps,
+        ),
+    ])
+}
+
+fn load(
+    bench: &Bench<'_>,
+    random: &RandomModel,
+    sequences: u32,
+    is_recorded: bool,
+) -> Result<(LoadedModel, Arc<Mutex<Seen>>), BenchError> {
+    let config = config_of(random.directory(), KV_DTYPE, CUDA, sequences);
     let limits = |limits: CudaLimits| {
-        let recorded_rows = if recorded { limits.recorded_rows } else { 0 };
+        let recorded_rows = if is_recorded { limits.recorded_rows } else { 0 };
         CudaLimits { recorded_rows, ..limits }
     };
-    load_model_on_device(&config, gpu, limits, &mut |_| {})
-        .map_err(|error| BenchError::Step(error.to_string()))
+    let (watched, seen) = Watched::new((bench.gpu)()?);
+    Ok((load_model_on_device(&config, watched, limits, &mut |_| {})?, seen))
 }
 
-/// A step of one token of each sequence, as the host sees it: from the numbers it sends to the logits it has.
-fn steps(
-    model: &mut LoadedModel,
-    sizes: Sizes,
-    sequences: u32,
-    extent: Extent,
-) -> Result<Duration, BenchError> {
-    let depth = DEPTH.min(sizes.context / 2);
-    let blocks = sizes.context / 16;
-    let parts = |sequence: u32| BatchSequence {
-        token_count: 1,
-        position: depth,
-        block_table: (sequence * blocks..(sequence + 1) * blocks).collect(),
-        wants: Wants::LastLogits,
-    };
-    let tokens = (0..sequences).map(|sequence| sequence * 7 % sizes.vocabulary).collect();
-    let batch = Batch { tokens, sequences: (0..sequences).map(parts).collect() };
-    let mut times = Vec::with_capacity(extent.launches);
-    for _ in 0..=extent.launches {
-        let begin = Instant::now();
-        model.forward(&batch).map_err(|error| BenchError::Step(error.to_string()))?;
-        times.push(begin.elapsed());
+impl Step {
+    /// One token of each sequence after so many, which are computed here.
+    fn new(
+        model: &mut LoadedModel,
+        random: &RandomModel,
+        sequences: u32,
+        depth: u32,
+    ) -> Result<Self, BenchError> {
+        let sizes = random.sizes();
+        let embedding_bytes = (sizes.vocabulary * sizes.hidden * 2) as u64;
+        let weights_bytes = model.footprint().parts.weights_bytes - embedding_bytes;
+        let facts = &model.checkpoint().inspection.facts;
+        let token_bytes =
+            kv_bytes_per_token(facts, KV_DTYPE).map_err(|_| BenchError::Size("keys and values"))?;
+        let blocks = sizes.context as u32 / BLOCK_TOKENS;
+        let of_one = |sequence: u32| BatchSequence {
+            token_count: 1,
+            position: depth,
+            block_table: (sequence * blocks..(sequence + 1) * blocks).collect(),
+            wants: Wants::LastLogits,
+        };
+        let tokens = (0..sequences).map(|sequence| sequence * 7 % sizes.vocabulary as u32).collect();
+        let sampler = RequestSampler::new(&Sampling::default(), 1, &[], &Ends::default(), &[], None);
+        let step = Self {
+            batch: Batch { tokens, sequences: (0..sequences).map(of_one).collect() },
+            samplers: vec![sampler; sequences as usize],
+            read_bytes: weights_bytes as f64 + f64::from(sequences) * f64::from(depth) * token_bytes as f64,
+        };
+        step.fill(model, depth)?;
+        Ok(step)
     }
-    times.sort_unstable();
-    Ok(times[times.len() / 2])
-}
 
-/// Weights are a block of random numbers over and over, small enough that sums stay finite.
-fn write_checkpoint(directory: &Path, sizes: Sizes) -> std::io::Result<()> {
-    let Sizes { layers, hidden, intermediate, vocabulary, context } = sizes;
-    let query = hidden;
-    let heads = (query / HEAD_DIM).max(1);
-    let kv_heads = KV_HEADS.min(heads);
-    let config = serde_json::json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
-        "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
-        "num_attention_heads": heads, "num_key_value_heads": kv_heads, "head_dim": query / heads,
-        "vocab_size": vocabulary, "max_position_embeddings": context, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "tie_word_embeddings": false, "torch_dtype": "bfloat16",
-    });
-    std::fs::write(directory.join("config.json"), config.to_string())?;
-    // Nobody speaks to it; a checkpoint has one.
-    std::fs::write(directory.join("tokenizer.json"), "{}")?;
-    let mut tensors = vec![
-        ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),
-        ("lm_head.weight".to_owned(), vec![vocabulary, hidden]),
-        ("model.norm.weight".to_owned(), vec![hidden]),
-    ];
-    let kv = kv_heads * (query / heads);
-    for layer in 0..layers {
-        let parts: [(&str, &[u32]); 9] = [
-            ("input_layernorm", &[hidden]),
-            ("self_attn.q_proj", &[query, hidden]),
-            ("self_attn.k_proj", &[kv, hidden]),
-            ("self_attn.v_proj", &[kv, hidden]),
-            ("self_attn.o_proj", &[hidden, query]),
-            ("post_attention_layernorm", &[hidden]),
-            ("mlp.gate_proj", &[intermediate, hidden]),
-            ("mlp.up_proj", &[intermediate, hidden]),
-            ("mlp.down_proj", &[hidden, intermediate]),
-        ];
-        tensors.extend(
-            parts.map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape.to_vec())),
-        );
+    /// Computes the positions before, sequence by sequence.
+    fn fill(&self, model: &mut LoadedModel, depth: u32) -> Result<(), ForwardError> {
+        for sequence in &self.batch.sequences {
+            let before = BatchSequence {
+                token_count: depth,
+                position: 0,
+                wants: Wants::Nothing,
+                block_table: sequence.block_table.clone(),
+            };
+            let tokens = (0..depth).map(|position| position * 31 % 251).collect();
+            model.forward(&Batch { tokens, sequences: vec![before] })?;
+        }
+        Ok(())
     }
-    write_safetensors(&directory.join("model.safetensors"), &tensors)
-}
 
-fn write_safetensors(path: &Path, tensors: &[(String, Vec<u32>)]) -> std::io::Result<()> {
-    let (mut header, mut offset) = (serde_json::Map::new(), 0_u64);
-    for (name, shape) in tensors {
-        let bytes = 2 * shape.iter().map(|size| u64::from(*size)).product::<u64>();
-        let entry =
-            serde_json::json!({"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + bytes]});
-        header.insert(name.clone(), entry);
-        offset += bytes;
+    /// As the host sees it: from the numbers it sends to the answer it has. The first is not counted.
+    fn median(
+        &self,
+        bench: &Bench<'_>,
+        model: &mut LoadedModel,
+        answer: Answer,
+    ) -> Result<Duration, BenchError> {
+        let mut times = Vec::with_capacity(bench.extent.launches);
+        self.take(model, answer)?;
+        for _ in 0..bench.extent.launches.max(1) {
+            let begin = Instant::now();
+            self.take(model, answer)?;
+            times.push(begin.elapsed());
+        }
+        times.sort_unstable();
+        Ok(times[times.len() / 2])
     }
-    let header = serde_json::Value::from(header).to_string();
-    let mut file = File::create(path)?;
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(header.as_bytes())?;
-    let noise = noise();
-    while offset > 0 {
-        let part = noise.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
-        file.write_all(&noise[..part])?;
-        offset -= part as u64;
-    }
-    Ok(())
-}
 
-/// BF16 between 2⁻⁸ and 2⁻⁷, of both signs: a row of 2048 has a length of some 0.3.
-fn noise() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_u32;
-    let numbers = (0..1 << 20).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        let bits = (state & 0x80ff) as u16 | 0x3b80;
-        bits.to_le_bytes()
-    });
-    numbers.collect()
+    fn take(&self, model: &mut LoadedModel, answer: Answer) -> Result<(), BenchError> {
+        let output = match answer {
+            Answer::Logits => model.step(&self.batch, &mut NoTokens)?,
+            Answer::Tokens => model.step(&self.batch, &mut Each(&self.samplers))?,
+        };
+        match (answer, output.logits.values.is_empty()) {
+            (Answer::Logits, false) | (Answer::Tokens, true) => Ok(()),
+            (Answer::Logits, true) | (Answer::Tokens, false) => Err(BenchError::Answer),
+        }
+    }
 }

@@ -22,6 +22,7 @@ fi
 
 exec chroot "$root" /usr/bin/env -i --chdir=/checkout PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/cargo CARGO_HOME=/cargo \
     CARGO_TARGET_DIR=/target CARGO_INCREMENTAL=0 CARGO_NET_OFFLINE=true RUSTC_WRAPPER= \
+    SPARKHERD_KERNELS="${SPARKHERD_KERNELS:-}" \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu" \
     CPU_PATHS=neon-dotprod,neon,portable \
