@@ -1,10 +1,10 @@
 //! Flags about the GPU, of every command that starts engines or is one.
 
-use std::ffi::OsString;
+use std::{env, ffi::OsString};
 
 use sparkherd_agent::BackendWish;
 use sparkherd_engine::GpuChoice;
-use sparkherd_gpu::{CudaSupport, GpuError, GpuPlace, GpuReport, Nvml, cuda_support};
+use sparkherd_gpu::{CudaSupport, GpuError, GpuPlace, GpuReport, Nvml, VISIBLE_DEVICES, cuda_support};
 use sparkherd_kernels::{ARCHITECTURES, ComputeCapability, KernelPlaces};
 
 /// What engines compute on.
@@ -60,9 +60,7 @@ impl GpuArgs {
 
     /// NVIDIA's management library, looking at the GPU that engines use.
     pub(crate) fn nvml(&self) -> Nvml {
-        let visible = std::env::var_os("CUDA_VISIBLE_DEVICES");
-        let visible = visible.map(|names| names.to_string_lossy().into_owned());
-        Nvml::open(GpuPlace { ordinal: self.choice.ordinal, visible })
+        Nvml::open(GpuPlace::new(self.choice.ordinal, env::var_os(VISIBLE_DEVICES)))
     }
 
     /// Whether this program computes on a GPU by itself.

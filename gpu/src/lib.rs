@@ -23,6 +23,6 @@ pub use cuda::{CudaSupport, cuda_support};
 pub use domain::{GpuMemoryDomain, memory_domain};
 pub use fault::{Fault, SoftwareStack, known_faults};
 pub use nvml::Nvml;
-pub use place::GpuPlace;
+pub use place::{GpuPlace, VISIBLE_DEVICES};
 pub use report::{CudaVersion, Gpu, GpuMemory, GpuProcess, GpuReport, ThrottleReason};
 pub use source::{GpuError, GpuSource, NoGpu};

@@ -1,4 +1,9 @@
+use std::ffi::OsString;
+
 use crate::{Gpu, GpuReport};
+
+/// The variable by which CUDA is told which GPUs to show.
+pub const VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 
 /// Which GPU engines compute on, as a command line and an environment name it.
 ///
@@ -7,11 +12,16 @@ use crate::{Gpu, GpuReport};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GpuPlace {
     pub ordinal: u32,
-    /// `CUDA_VISIBLE_DEVICES`, where it is set.
+    /// [`VISIBLE_DEVICES`], where it is set.
     pub visible: Option<String>,
 }
 
 impl GpuPlace {
+    /// `visible`: what the environment has as [`VISIBLE_DEVICES`].
+    pub fn new(ordinal: u32, visible: Option<OsString>) -> Self {
+        Self { ordinal, visible: visible.map(|names| names.to_string_lossy().into_owned()) }
+    }
+
     /// The report with this GPU first and the others behind it; with none where there is no such GPU.
     pub fn put_first(&self, mut report: GpuReport) -> GpuReport {
         report.gpus.sort_by(|one, other| one.bus_id.cmp(&other.bus_id));

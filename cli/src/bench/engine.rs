@@ -19,7 +19,7 @@ use sparkherd_engine::backend::cpu::{Path, ReadSpeed, measure_paths};
 use sparkherd_engine::weights::ModelDirectory;
 use sparkherd_engine::{BackendChoice, Clock, GpuChoice, LoadConfig, LoadedModel, load_model};
 use sparkherd_footprint::{Platform, Serving, kv_dtype_auto, plan, whole_blocks};
-use sparkherd_gpu::{GpuSource as _, Nvml};
+use sparkherd_gpu::GpuSource as _;
 use sparkherd_kernels::{ChipLimits, LimitsExtent};
 
 use crate::gpu::{BackendArg, GpuArgs};
@@ -99,7 +99,7 @@ pub(crate) fn run(args: EngineArgs) -> anyhow::Result<()> {
         divisor,
     };
     // Whoever names instructions means the processor.
-    let is_on_gpu = cpu_path.is_none() && gpu.is_taken(backend, &Nvml::open().read());
+    let is_on_gpu = cpu_path.is_none() && gpu.is_taken(backend, &gpu.nvml().read());
     let report = if is_on_gpu {
         bench.on_gpu(&gpu.choice())?
     } else {

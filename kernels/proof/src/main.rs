@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use sparkherd_engine::{GpuChoice, OpenGpu};
-use sparkherd_gpu::Nvml;
+use sparkherd_gpu::{GpuPlace, Nvml, VISIBLE_DEVICES};
 use sparkherd_kernels::{DriverError, Gpu, KernelPlaces};
 use sparkherd_proof::bench::{self, Bench, Extent};
 use sparkherd_proof::goal::Chip;
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<bool> {
     let Args { gpu, json, part, divisor, launches, proc_root } = args;
-    let nvml = Nvml::open();
+    let nvml = Nvml::open(GpuPlace::new(gpu.ordinal, env::var_os(VISIBLE_DEVICES)));
     let witness = Witness { nvml: &nvml, pid: std::process::id(), proc_root };
     // Nobody has a context yet.
     let start = witness.look(None);
