@@ -26,6 +26,7 @@ pub struct KvWrite {
 /// `out[r] = softmax(scale · q · Kᵀ) · V` over positions 0 to the row's own, or as [`Scoring`] has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
+    /// From a multiple of 16 bytes.
     pub pool: KvLayer,
     /// `[rows, query_heads · head_dim]` f32
     pub queries: DeviceMemory,
@@ -125,7 +126,8 @@ impl Attention {
             return Err(DeviceError::Shape { kernel, what: "query heads", got, wanted });
         }
         let arguments = self.arguments(kernel)?;
-        let grid = [rows, pool.kv_heads, arguments.parts * arguments.splits];
+        let row_parts = rows.checked_mul(arguments.parts).ok_or(DeviceError::TooLarge { kernel })?;
+        let grid = [row_parts, pool.kv_heads, arguments.splits];
         // SAFETY: every operand is as long as its shape says, the caller vouches for the table, and a head of a row of `out`, or of
         // a split, is written by one block.
         unsafe { device.launch(kernel, LaunchShape { grid, threads: THREADS }, bytes_of(&arguments)) }?;
@@ -183,7 +185,7 @@ impl Attention {
             }
         };
         Ok(AttentionArguments {
-            pool: pool.arguments(kernel)?,
+            pool: pool.aligned_arguments(kernel)?,
             queries: queries.of_f32(kernel, "queries", elements)?,
             out: out.of_f32(kernel, "out", elements)?,
             positions: positions.of_u32(kernel, "positions", rows)?,

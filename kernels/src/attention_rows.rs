@@ -10,7 +10,6 @@ pub const ATTENTION_ROWS_MIN: u32 = 16;
 const THREADS: u32 = 128;
 /// Queries of a block: rows times the query heads of a key head.
 const QUERIES: u64 = 64;
-const POOL_ALIGNMENT_BYTES: u64 = 16;
 
 /// As [`Attention`](crate::Attention), for sequences of many rows. Queries, keys, values and the softmax's exponentials are
 /// rounded to BF16 for the products, and added up in f32.
@@ -108,14 +107,9 @@ impl AttentionRows {
             let (got, wanted) = (query_heads as usize, "a multiple of the key heads");
             return Err(DeviceError::Shape { kernel, what: "query heads", got, wanted });
         }
-        let got = (pool.elements.address() % POOL_ALIGNMENT_BYTES) as usize;
-        if got > 0 {
-            let what = "address of the pool modulo 16";
-            return Err(DeviceError::Shape { kernel, what, got, wanted: "0" });
-        }
         let elements = u64::from(rows) * u64::from(query_heads) * u64::from(pool.head_dim);
         let arguments = Arguments {
-            pool: pool.arguments(kernel)?,
+            pool: pool.aligned_arguments(kernel)?,
             queries: queries.of_f32(kernel, "queries", elements)?,
             out: out.of_f32(kernel, "out", elements)?,
             sequences: sequences.holding(

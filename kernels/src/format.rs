@@ -4,17 +4,20 @@ use sparkherd_checkpoint::Dtype;
 
 use crate::{DeviceError, DeviceMemory};
 
-/// The kernel of a name for weights of a format.
+/// The kernel of a name for weights of a format, and of what else its name ends in.
 macro_rules! kernel_of {
     ($name:literal, $dtype:expr) => {
+        kernel_of!($name, $dtype, "")
+    };
+    ($name:literal, $dtype:expr, $end:literal) => {
         match $dtype {
-            Dtype::F32 => concat!($name, "_f32"),
-            Dtype::F16 => concat!($name, "_f16"),
-            Dtype::Bf16 => concat!($name, "_bf16"),
-            Dtype::Q8_0 => concat!($name, "_q8_0"),
-            Dtype::Q4_0 => concat!($name, "_q4_0"),
-            Dtype::Q4K => concat!($name, "_q4_k"),
-            Dtype::Q6K => concat!($name, "_q6_k"),
+            Dtype::F32 => concat!($name, "_f32", $end),
+            Dtype::F16 => concat!($name, "_f16", $end),
+            Dtype::Bf16 => concat!($name, "_bf16", $end),
+            Dtype::Q8_0 => concat!($name, "_q8_0", $end),
+            Dtype::Q4_0 => concat!($name, "_q4_0", $end),
+            Dtype::Q4K => concat!($name, "_q4_k", $end),
+            Dtype::Q6K => concat!($name, "_q6_k", $end),
         }
     };
 }

@@ -5,6 +5,8 @@ use crate::device::{DeviceError, DeviceMemory};
 /// The largest head that attention keeps in registers.
 pub const HEAD_DIM_MAX: u32 = 256;
 const BLOCK_TOKENS: u64 = 16;
+/// What attention reads at once begins at multiples of it.
+const ALIGNMENT_BYTES: u64 = 16;
 
 /// What keys and values are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,16 @@ impl KvLayer {
             },
             None => None,
         }
+    }
+
+    /// Of attention, which reads keys and values by words.
+    pub(crate) fn aligned_arguments(&self, kernel: &'static str) -> Result<KvLayerArguments, DeviceError> {
+        let got = (self.elements.address() % ALIGNMENT_BYTES) as usize;
+        if got > 0 {
+            let what = "address of the pool modulo 16";
+            return Err(DeviceError::Shape { kernel, what, got, wanted: "0" });
+        }
+        self.arguments(kernel)
     }
 
     pub(crate) fn arguments(&self, kernel: &'static str) -> Result<KvLayerArguments, DeviceError> {

@@ -8,9 +8,10 @@ use crate::gate::GateFunction;
 
 /// Rows that one launch multiplies.
 pub const LINEAR_ROWS_MAX: u32 = 8;
-/// Outputs of a block: one for each of its warps.
-const WARPS: u32 = 8;
+const WARPS: u32 = 4;
 const WARP: u32 = 32;
+/// That a warp goes along at once, of one matrix or of both.
+const WEIGHT_ROWS: u32 = 4;
 /// What a lane reads at once.
 const WORD_BYTES: u64 = 16;
 
@@ -67,28 +68,43 @@ struct Arguments {
 impl Linear {
     pub fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
         let Self { x, weight, dtype, out, rows, inputs, outputs } = *self;
-        let kernel = kernel_of!("linear", dtype);
-        let function = GateFunction::default();
-        launch(device, kernel, dtype, [x, out], [weight, weight], [rows, inputs, outputs], function)
+        let kernel =
+            if rows == 1 { kernel_of!("linear", dtype, "_1") } else { kernel_of!("linear", dtype, "_8") };
+        let matrices = Matrices { weight, up: weight, dtype, count: 1, function: GateFunction::default() };
+        launch(device, kernel, [x, out], matrices, [rows, inputs, outputs])
     }
 }
 
 impl LinearGated {
     pub fn launch(&self, device: &mut dyn Device) -> Result<(), DeviceError> {
         let Self { x, gate, up, dtype, out, rows, inputs, outputs, function } = *self;
-        let kernel = kernel_of!("linear_gated", dtype);
-        launch(device, kernel, dtype, [x, out], [gate, up], [rows, inputs, outputs], function)
+        let kernel = if rows == 1 {
+            kernel_of!("linear_gated", dtype, "_1")
+        } else {
+            kernel_of!("linear_gated", dtype, "_8")
+        };
+        let matrices = Matrices { weight: gate, up, dtype, count: 2, function };
+        launch(device, kernel, [x, out], matrices, [rows, inputs, outputs])
     }
+}
+
+/// Of the same shape and format.
+struct Matrices {
+    weight: DeviceMemory,
+    /// The same as `weight`, where there is but one.
+    up: DeviceMemory,
+    dtype: Dtype,
+    count: u32,
+    /// Of two.
+    function: GateFunction,
 }
 
 fn launch(
     device: &mut dyn Device,
     kernel: &'static str,
-    dtype: Dtype,
     [x, out]: [DeviceMemory; 2],
-    [weight, up]: [DeviceMemory; 2],
+    Matrices { weight, up, dtype, count, function }: Matrices,
     [rows, inputs, outputs]: [u32; 3],
-    function: GateFunction,
 ) -> Result<(), DeviceError> {
     if rows == 0 || rows > LINEAR_ROWS_MAX {
         return Err(DeviceError::Shape { kernel, what: "rows", got: rows as usize, wanted: "1 to 8" });
@@ -114,8 +130,9 @@ fn launch(
         outputs,
         function: function.number(),
     };
-    let shape = LaunchShape { grid: [blocks(kernel, outputs.into(), WARPS)?, 1, 1], threads: WARPS * WARP };
+    let block_outputs = WARPS * WEIGHT_ROWS / count;
+    let grid = [blocks(kernel, outputs.into(), block_outputs)?, 1, 1];
     // SAFETY: every operand is as long as its shape says; an output is written by one warp. Words of 16 bytes are read only
     // where rows have whole ones, from addresses that were checked.
-    unsafe { device.launch(kernel, shape, bytes_of(&arguments)) }
+    unsafe { device.launch(kernel, LaunchShape { grid, threads: WARPS * WARP }, bytes_of(&arguments)) }
 }

@@ -15,6 +15,10 @@
 #define KERNEL(name, threads, Arguments) \
     extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ Arguments arguments)
 
+// Of which a multiprocessor is to hold so many blocks at once: a thread gets no more registers than that leaves it.
+#define KERNEL_RESIDENT(name, threads, blocks, Arguments) \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(const __grid_constant__ Arguments arguments)
+
 #endif
 
 using u8 = unsigned char;

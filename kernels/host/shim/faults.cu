@@ -1,4 +1,5 @@
 // Kernels that do what a GPU leaves undefined: the shim has to tell.
+#include "async.cuh"
 #include "reduce.cuh"
 
 struct FaultArguments {
@@ -67,6 +68,37 @@ KERNEL(fault_race_beside_shuffle, 64, FaultArguments) {
     left[threadIdx.x] = 1.0f;
     const float sum = warp_sum(1.0f);
     arguments.out[threadIdx.x] = left[threadIdx.x ^ 1] * sum / 32.0f;
+}
+
+// Zeros, copied in place of 16 bytes each.
+DEVICE void copy_zeros(float* left, const FaultArguments& arguments) {
+    u16* to = reinterpret_cast<u16*>(left + 4 * threadIdx.x);
+    copy_16_bytes(to, reinterpret_cast<const u8*>(arguments.out), 0);
+    end_copies();
+}
+
+KERNEL(fault_copy_not_waited_for, 64, FaultArguments) {
+    SHARED __align__(16) float left[4 * 64];
+    copy_zeros(left, arguments);
+    wait_for_copies<1>();
+    arguments.out[threadIdx.x] = 1.0f + left[4 * threadIdx.x];
+}
+
+// Each thread reads what the one before it copied, and has waited for.
+KERNEL(fault_race_of_copies, 64, FaultArguments) {
+    SHARED __align__(16) float left[4 * 64];
+    copy_zeros(left, arguments);
+    wait_for_copies<0>();
+    arguments.out[threadIdx.x] = 1.0f + left[threadIdx.x == 0 ? 0 : 4 * threadIdx.x - 4];
+}
+
+// No fault.
+KERNEL(fault_none_of_copies, 64, FaultArguments) {
+    SHARED __align__(16) float left[4 * 64];
+    copy_zeros(left, arguments);
+    wait_for_copies<0>();
+    __syncthreads();
+    arguments.out[threadIdx.x] = 1.0f + left[4 * (threadIdx.x ^ 1)];
 }
 
 // Within a warp this is enough: no fault.

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <deque>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #if !defined(__x86_64__)
@@ -62,10 +64,17 @@ struct Warp {
     unsigned char slots[2][LANES * SLOT_BYTES];
 };
 
+// A thread's copies that have not landed, each with the number of its group.
+struct Copies {
+    std::deque<std::pair<unsigned, Copy>> waiting;
+    unsigned ended = 0;
+};
+
 // A launch under way. One at a time: `launching` is held.
 std::mutex launching;
 std::vector<Fibre> fibres;
 std::vector<Warp> warps;
+std::vector<Copies> copies;
 unsigned threads, running;
 unsigned long long barriers;
 Dimensions thread_size;
@@ -194,6 +203,8 @@ void fill_static_shared() {
 void run_block() {
     for (unsigned thread = 0; thread < threads; ++thread) prepare(fibres[thread]);
     warps.assign((threads + LANES - 1) / LANES, Warp());
+    // What a thread does not wait for never comes.
+    copies.assign(threads, Copies());
     std::fill(dynamic.begin(), dynamic.end(), 0xff);
     fill_static_shared();
     ++barriers;
@@ -249,6 +260,23 @@ const unsigned char* exchange(const char* what, unsigned mask, const void* value
     for (unsigned other = 0; other < LANES; ++other)
         if (mask >> other & 1 && other != lane) fibres[first + other].state = State::READY;
     return slots;
+}
+
+void copy_later(void* to, const void* from, unsigned bytes) {
+    constexpr unsigned BYTES = 16;
+    if (bytes > BYTES || reinterpret_cast<uintptr_t>(to) % BYTES || reinterpret_cast<uintptr_t>(from) % BYTES)
+        fail("a copy is of up to 16 bytes, from a multiple of 16 to another");
+    copies[running].waiting.push_back({copies[running].ended, {to, from, bytes}});
+}
+
+void end_copies() { ++copies[running].ended; }
+
+bool next_landed(unsigned groups, Copy& copy) {
+    Copies& own = copies[running];
+    if (own.waiting.empty() || own.waiting.front().first + groups >= own.ended) return false;
+    copy = own.waiting.front().second;
+    own.waiting.pop_front();
+    return true;
 }
 
 // Fibres do not interrupt each other.

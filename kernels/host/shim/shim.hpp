@@ -48,6 +48,18 @@ struct Moment {
 };
 Moment now();
 
+// A copy of up to 16 bytes that a thread has begun; see common/async.cuh.
+struct Copy {
+    void* to;
+    const void* from;
+    unsigned bytes;
+};
+void copy_later(void* to, const void* from, unsigned bytes);
+// Ends a group of this thread's copies.
+void end_copies();
+// The next copy of any but the last `groups` of them; false when there is none left.
+bool next_landed(unsigned groups, Copy& copy);
+
 // Adds, and returns what was there. The detector of races does not see it: such additions are in no order.
 unsigned add(unsigned* place, unsigned value);
 
@@ -97,6 +109,9 @@ void mma_nvfp4_16_8_64(float (&sums)[4], const unsigned (&a)[4], const unsigned 
     extern "C" const unsigned name##_argument_bytes = sizeof(Arguments);              \
     static void name##_body(const Arguments& arguments)
 
+// Fibres do not share registers.
+#define KERNEL_RESIDENT(name, threads, blocks, Arguments) KERNEL(name, threads, Arguments)
+
 #define threadIdx (shim::current.thread)
 #define blockIdx (shim::current.block)
 #define blockDim (shim::current.block_size)
@@ -131,6 +146,19 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
     return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
 }
 
+inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
+    const unsigned long long bytes = static_cast<unsigned long long>(high) << 32 | low;
+    unsigned result = 0;
+    for (unsigned i = 0; i < 4; ++i) result |= static_cast<unsigned>(bytes >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i;
+    return result;
+}
+inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
+    return static_cast<unsigned>((static_cast<unsigned long long>(high) << 32 | low) >> (shift & 31));
+}
+
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };

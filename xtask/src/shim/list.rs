@@ -2,8 +2,10 @@
 //! each file with logic.
 
 mod attention;
+mod attention_rows;
 mod common;
 mod kernels;
+mod products;
 mod sampling;
 
 /// How the tests see a fault.
@@ -44,5 +46,13 @@ impl Mutation {
 }
 
 pub fn all() -> Vec<Mutation> {
-    [attention::MUTATIONS, common::MUTATIONS, kernels::MUTATIONS, sampling::MUTATIONS].concat()
+    [
+        attention::MUTATIONS,
+        attention_rows::MUTATIONS,
+        common::MUTATIONS,
+        kernels::MUTATIONS,
+        products::MUTATIONS,
+        sampling::MUTATIONS,
+    ]
+    .concat()
 }

@@ -127,6 +127,12 @@ pub fn all() -> Vec<Case> {
         cases.extend(DTYPES.map(|dtype| linear(dtype, rows, inputs, outputs)));
     }
     cases.push(linear(Dtype::Bf16, 200, 900, 110));
+    // Small tiles of a GPU with several slices of inputs, large ones, and several of both.
+    for (rows, inputs, outputs) in [(33, 400, 70), (66, 96, 20)] {
+        cases.extend(DTYPES.map(|dtype| linear(dtype, rows, inputs, outputs)));
+    }
+    cases.push(linear(Dtype::Bf16, 130, 168, 131));
+    cases.extend(BLOCK_DTYPES.map(|dtype| linear_of_integers(dtype, 66, 256, 20)));
     for (rows, inputs, outputs) in
         [(1, 256, 1), (2, 512, 33), (5, 256, 9), (8, 256, 9), (9, 768, 50), (21, 256, 5)]
     {
@@ -166,7 +172,8 @@ pub fn all() -> Vec<Case> {
 pub fn of_model(kv_dtype: KvDtype, heads: [usize; 3]) -> Vec<Case> {
     let mut cases = Vec::new();
     for dtype in DTYPES.into_iter().chain(BLOCK_DTYPES) {
-        cases.extend([1, 3, 20].map(|rows| linear(dtype, rows, 256, 65)));
+        cases.extend([1, 3, 20, 66].map(|rows| linear(dtype, rows, 256, 65)));
+        cases.push(gated(Silu, true, [dtype, dtype], 1, 256, 65));
         cases.push(gated(Silu, true, [dtype, dtype], 2, 256, 65));
         cases.push(embed(dtype, 256));
     }

@@ -39,6 +39,8 @@ fn what_a_gpu_leaves_undefined_is_an_error() {
         let second = run(kernel, 2, THREADS).unwrap();
         assert!(second.iter().all(|value| value.is_nan()), "{kernel}: {second:?}");
     }
+    let early = run("fault_copy_not_waited_for", 1, THREADS).unwrap();
+    assert!(early.iter().all(|value| value.is_nan()), "{early:?}");
 }
 
 #[test]
@@ -59,13 +61,16 @@ fn a_race_is_told_by_the_detector_and_by_nothing_else() {
         ("fault_race_after_read", "no barrier between reading and writing byte "),
         ("fault_race_of_writes", "no barrier between two writes of byte "),
         ("fault_race_beside_shuffle", "no barrier between writing and reading byte "),
+        ("fault_race_of_copies", "no barrier between writing and reading byte "),
     ] {
         match run(kernel, 1, THREADS) {
             Ok(values) => assert!(!detects && values == vec![1.0; 64], "{kernel} gave {values:?}"),
             Err(reason) => assert!(detects && reason.starts_with(told), "{kernel}: {reason}"),
         }
     }
-    assert_eq!(run("fault_none", 2, THREADS), Ok(vec![1.0; 64]));
+    for kernel in ["fault_none", "fault_none_of_copies"] {
+        assert_eq!(run(kernel, 2, THREADS), Ok(vec![1.0; 64]), "{kernel}");
+    }
 }
 
 /// `cargo xtask shim` expects that this ends the process.
