@@ -73,6 +73,14 @@ pub struct Record {
     pub release: Option<Release>,
 }
 
+impl EndCause {
+    /// What a sentence of [`Ended::reason`] begins with.
+    fn told(reason: &str) -> Self {
+        let word = reason.split_once(':').and_then(|(word, _)| FailureReason::named(word));
+        word.map_or(Self::Other, Self::Said)
+    }
+}
+
 impl Record {
     /// Takes over what an earlier life of the agent wrote, so that a restart of the agent forgets no crash (I11). Its
     /// engines died with it.
@@ -96,7 +104,7 @@ impl Record {
                 status: exit.status.clone(),
                 reason: exit.reason.clone(),
                 at: exit.at.0,
-                cause: EndCause::Other,
+                cause: EndCause::told(&exit.reason),
             }),
             ..fresh
         }

@@ -58,7 +58,6 @@ struct Shape {
 using Large = Shape<128, 128, 32, 3, 2, false>;
 using Small = Shape<32, 64, 128, 2, 2, true>;
 
-
 // How a thread brings eight values of a row into shared memory. Copied, where they are there as they are wanted.
 struct Copied {
     static constexpr bool IS_COPIED = true;

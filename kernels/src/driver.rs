@@ -40,12 +40,11 @@ const OUT_OF_MEMORY: Status = 2;
 /// Errors after which every call of the process fails, until another process begins (cuda.h: "this leaves the process in an
 /// inconsistent state", and errors of hardware that no call can mend).
 const FAULTS: [Status; 14] = [
-    // ECC_UNCORRECTABLE, NVLINK_UNCORRECTABLE, CONTAINED
-    214, 220, 226, // ILLEGAL_ADDRESS, LAUNCH_TIMEOUT, CONTEXT_IS_DESTROYED, ASSERT
-    700, 702, 709, 710,
-    // HARDWARE_STACK_ERROR, ILLEGAL_INSTRUCTION, MISALIGNED_ADDRESS, INVALID_ADDRESS_SPACE, INVALID_PC, LAUNCH_FAILED
-    714, 715, 716, 717, 718, 719, // UNKNOWN, which a GPU that fell off its bus answers with
-    999,
+    /* ECC_UNCORRECTABLE */ 214, /* NVLINK_UNCORRECTABLE */ 220, /* CONTAINED */ 226,
+    /* ILLEGAL_ADDRESS */ 700, /* LAUNCH_TIMEOUT */ 702, /* CONTEXT_IS_DESTROYED */ 709,
+    /* ASSERT */ 710, /* HARDWARE_STACK_ERROR */ 714, /* ILLEGAL_INSTRUCTION */ 715,
+    /* MISALIGNED_ADDRESS */ 716, /* INVALID_ADDRESS_SPACE */ 717, /* INVALID_PC */ 718,
+    /* LAUNCH_FAILED */ 719, /* UNKNOWN, which a GPU that fell off its bus answers with */ 999,
 ];
 
 impl DriverError {

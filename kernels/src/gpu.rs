@@ -199,10 +199,15 @@ impl Gpu {
             driver.end_capture(self.stream, &raw mut graph)?;
             let instantiated = driver.instantiate(&raw mut executable, graph, 0);
             // What is left of it is in the executable.
-            driver.destroy_graph(graph)?;
+            let destroyed = driver.destroy_graph(graph);
             instantiated?;
             // Otherwise its first launch would.
-            driver.upload_graph(executable, self.stream)?;
+            let uploaded = destroyed.and_then(|()| driver.upload_graph(executable, self.stream));
+            if let Err(error) = uploaded {
+                // A second failure would say no more than the first.
+                let _ = driver.destroy_executable(executable);
+                return Err(error);
+            }
         }
         Ok(executable)
     }

@@ -87,12 +87,12 @@ impl Staging {
             }
             // SAFETY: the stream is alive. A step ends here.
             unsafe { driver.synchronize(stream) }?;
-            for (chunk, slot) in part.chunks_mut(SLOT_BYTES).zip(&mut self.slots) {
+            // What was written before is copied too by now.
+            self.slots.iter_mut().for_each(|slot| slot.is_copying = false);
+            for (chunk, slot) in part.chunks_mut(SLOT_BYTES).zip(&self.slots) {
                 chunk.copy_from_slice(&slot.buffer.as_slice()[..chunk.len()]);
-                slot.is_copying = false;
             }
         }
-        self.slots.iter_mut().for_each(|slot| slot.is_copying = false);
         Ok(())
     }
 }

@@ -17,12 +17,14 @@ const UNDER_WAY: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Uploads {
     under_way: VecDeque<(HostBuffer, Moment)>,
+    /// Copied from, and nobody will tell when that ends.
+    unmarked: Vec<HostBuffer>,
     idle: Vec<Moment>,
 }
 
 impl Uploads {
     pub(crate) const fn new() -> Self {
-        Self { under_way: VecDeque::new(), idle: Vec::new() }
+        Self { under_way: VecDeque::new(), unmarked: Vec::new(), idle: Vec::new() }
     }
 
     /// Makes all that copies need, before the first.
@@ -44,7 +46,7 @@ impl Uploads {
         bytes: Range<usize>,
     ) -> Result<Option<HostBuffer>, DriverError> {
         self.prepare(context)?;
-        let moment = match self.idle.pop() {
+        let mut moment = match self.idle.pop() {
             Some(moment) => moment,
             None => Moment::new(context)?,
         };
@@ -52,10 +54,11 @@ impl Uploads {
         // SAFETY: `to` is as long, and the buffer is kept until the copy is done.
         unsafe { context.enter()?.copy_to_device(to.address(), from.as_ptr().cast(), from.len(), stream) }?;
         // Kept whatever comes: it is copied from now.
-        self.under_way.push_back((buffer, moment));
-        if let Some((_, moment)) = self.under_way.back_mut() {
-            moment.record(stream)?;
+        if let Err(error) = moment.record(stream) {
+            self.unmarked.push(buffer);
+            return Err(error);
         }
+        self.under_way.push_back((buffer, moment));
         if self.under_way.len() < UNDER_WAY { Ok(None) } else { self.oldest() }
     }
 
@@ -80,6 +83,7 @@ impl Uploads {
     /// Once nothing in the stream uses them.
     pub(crate) fn free(&mut self) {
         self.under_way.clear();
+        self.unmarked.clear();
         self.idle.clear();
     }
 }

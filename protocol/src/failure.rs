@@ -1,6 +1,6 @@
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IntoDeserializer as _};
 
 /// Why an engine gives up, for programs; the message beside it is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,14 @@ pub enum FailureReason {
     /// Of another version.
     #[serde(other)]
     Unknown,
+}
+
+impl FailureReason {
+    /// By its name; none of what another version may have said.
+    pub fn named(name: &str) -> Option<Self> {
+        let named: Result<Self, serde::de::value::Error> = Self::deserialize(name.into_deserializer());
+        named.ok().filter(|reason| *reason != Self::Unknown)
+    }
 }
 
 impl fmt::Display for FailureReason {

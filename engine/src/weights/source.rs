@@ -1,6 +1,16 @@
 //! A tensor's bytes out of its file, past the page cache where the file system lets us.
 
-use std::{collections::BTreeMap, fs::File, num::NonZeroU64, ops::Range, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    num::NonZeroU64,
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use rustix::{
     fs::{Advice, Mode, OFlags, fadvise, open},
@@ -16,6 +26,8 @@ pub(super) const SECTOR_BYTES: usize = 4096;
 pub(super) struct Source {
     buffered: File,
     direct: Option<File>,
+    /// It was told that the page cache is used after all.
+    is_told: AtomicBool,
 }
 
 /// Part of a tensor in its file.
@@ -41,8 +53,14 @@ pub(super) fn open_all(
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let buffered = open(&path, flags, Mode::empty())
             .map_err(|source| ReadError::Open { file: tensor.file.to_string(), source })?;
-        let direct = open(&path, flags | OFlags::DIRECT, Mode::empty()).ok();
-        let source = Source { buffered: buffered.into(), direct: direct.map(File::from) };
+        let direct = match open(&path, flags | OFlags::DIRECT, Mode::empty()) {
+            Ok(direct) => Some(direct.into()),
+            Err(reason) => {
+                tracing::info!(file = &*tensor.file, %reason, "weights are read through the page cache");
+                None
+            }
+        };
+        let source = Source { buffered: buffered.into(), direct, is_told: AtomicBool::new(false) };
         sources.insert(Arc::clone(&tensor.file), source);
     }
     Ok(sources)
@@ -67,7 +85,8 @@ impl Source {
                 Ok(got) if got >= wanted => return Ok(lead..wanted),
                 // Refused by the device, memory that a device cannot write to, or a short read that ended off a sector: the other
                 // way says what is wrong.
-                Ok(_) | Err(Errno::INVAL | Errno::FAULT) => {}
+                Ok(_) => self.tell(tensor, "a short read"),
+                Err(reason @ (Errno::INVAL | Errno::FAULT)) => self.tell(tensor, &reason.to_string()),
                 Err(source) => return Err(failed(source)),
             }
         }
@@ -79,6 +98,13 @@ impl Source {
             return Err(ReadError::Truncated { tensor: name, file, end: offset + got as u64 });
         }
         Ok(0..bytes)
+    }
+
+    /// Once for a file: its load is slower than it could be, and takes the page cache's memory for a while.
+    fn tell(&self, tensor: &PlacedTensor, reason: &str) {
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(file = &*tensor.file, reason, "direct reads are refused: the page cache is used");
+        }
     }
 }
 

@@ -57,9 +57,11 @@ fn every_instruction_path_gives_the_same_bits() {
 #[test]
 fn attention_of_an_answer_has_the_same_bits_beside_a_prompt() {
     for path in Path::available() {
-        let bits: Vec<u32> = cpu(&decode_beside_a_prompt(), path).into_iter().map(f32::to_bits).collect();
-        let (alone, beside) = bits.split_at(bits.len() / 2);
-        assert!(!alone.is_empty() && alone == beside, "{}", path.name());
+        for case in [10, 20].map(decode_beside_a_prompt) {
+            let bits: Vec<u32> = cpu(&case, path).into_iter().map(f32::to_bits).collect();
+            let (alone, beside) = bits.split_at(bits.len() / 2);
+            assert!(!alone.is_empty() && alone == beside, "{} on {}", case.name, path.name());
+        }
     }
 }
 

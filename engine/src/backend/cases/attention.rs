@@ -96,6 +96,7 @@ pub(super) fn inputs(
         },
     );
     case.kv = KvShape { layers: 1, blocks: 2, kv_heads, head_dim, dtype };
+    case.stores_sums = has_norms;
     case
 }
 
@@ -200,24 +201,23 @@ fn attention_of_many_sequences() -> Case {
     case
 }
 
-/// The attention of one row after 70 others: in a step of its own, then beside a prompt of 20.
-pub fn decode_beside_a_prompt() -> Case {
+/// The attention of one row after 70 others: in a step of its own, then beside a prompt of 1 to 32.
+pub fn decode_beside_a_prompt(prompt: usize) -> Case {
     const EARLIER: usize = 70;
-    const PROMPT: usize = 20;
     let (query_heads, kv_heads, head_dim) = (4, 2, 20);
     let (width, kv_width) = (query_heads * head_dim, kv_heads * head_dim);
     // Two blocks for the prompt, then those of the one row's sequence.
-    let slots: Vec<u32> = (0..PROMPT).chain(32..=32 + EARLIER).map(|slot| slot as u32).collect();
+    let slots: Vec<u32> = (0..prompt).chain(32..=32 + EARLIER).map(|slot| slot as u32).collect();
     let tokens = slots.len();
     let mut case = case(
-        "attention of one row, alone and beside a prompt".to_owned(),
+        format!("attention of one row, alone and beside a prompt of {prompt}"),
         vec![],
-        vec![(tokens, kv_width), (tokens, kv_width), (1 + PROMPT, width), (1, width), (1 + PROMPT, width)],
+        vec![(tokens, kv_width), (tokens, kv_width), (1 + prompt, width), (1, width), (1 + prompt, width)],
         move |backend, _, at| {
             backend.kv_write(KvWrite { layer: 0, keys: at[0], values: at[1], slots: &slots })?;
             let sequences = [
                 SequenceRows { first_row: 0, rows: 1, position: EARLIER, first_block: 0 },
-                SequenceRows { first_row: 1, rows: PROMPT, position: 0, first_block: 5 },
+                SequenceRows { first_row: 1, rows: prompt, position: 0, first_block: 5 },
             ];
             for (sequences, out) in [(&sequences[..1], at[3]), (&sequences[..], at[4])] {
                 backend.attention(Attention {

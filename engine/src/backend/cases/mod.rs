@@ -45,6 +45,8 @@ pub struct Case {
     pub has_options: bool,
     /// Most rows of a sequence in attention; 0 of everything else.
     pub attention_rows: usize,
+    /// Keys come of sums, whose order now and then leads to another rounding when they are stored.
+    pub stores_sums: bool,
     /// Type, rows, columns.
     weights: Vec<(Dtype, usize, usize)>,
     /// Rows, columns.
@@ -222,6 +224,7 @@ fn case(
         linear_rows: 0,
         has_options: false,
         attention_rows: 0,
+        stores_sums: false,
         weights,
         activations,
         run: Box::new(run),

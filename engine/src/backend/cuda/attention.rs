@@ -16,8 +16,8 @@ use crate::{
     model::StepLimits,
 };
 
-/// Steps of few rows, as when every sequence decodes: the positions of each row are shared among blocks. A row gets the same
-/// whatever the others of such a step.
+/// Rows of sequences that have few in a step, as when they decode: the positions of each are shared among blocks, so many rows at a
+/// time. A row gets the same whatever the others are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionLimits {
     pub rows: usize,
@@ -90,7 +90,10 @@ impl<D: Device> Cuda<D> {
         let first_blocks = list_first_blocks(&mut self.of_rows, args.sequences)?;
         let first_blocks = numbers.place(device, List::FirstBlocks, first_blocks)?;
         let numbers = RowNumbers { positions, first_blocks };
-        runs_of_few(args.sequences).try_for_each(|rows| self.launch_rows(operands, numbers, rows))
+        let rows_max = self.attention.map_or(usize::MAX, |(limits, _)| limits.rows.max(1));
+        runs_of_few(args.sequences)
+            .flat_map(|run| pieces(run, rows_max))
+            .try_for_each(|rows| self.launch_rows(operands, numbers, rows))
     }
 
     /// Of the sequences of many rows, in one launch.
@@ -139,14 +142,13 @@ impl<D: Device> Cuda<D> {
             table_entries,
             query_heads,
             scoring,
-            split: self.split_of(rows.len()),
+            split: self.split(),
         };
         operands::attention(&mut self.device, launch)
     }
 
-    fn split_of(&self, rows: usize) -> Option<kernels::AttentionSplit> {
-        let (AttentionLimits { run_min, splits, .. }, partial) =
-            self.attention.filter(|(limits, _)| rows <= limits.rows)?;
+    fn split(&self) -> Option<kernels::AttentionSplit> {
+        let (AttentionLimits { run_min, splits, .. }, partial) = self.attention?;
         Some(kernels::AttentionSplit { partial, run_min, splits })
     }
 
@@ -168,6 +170,11 @@ fn runs_of_few(sequences: &[SequenceRows]) -> impl Iterator<Item = Range<usize>>
         let rows: usize = run.iter().map(|sequence| sequence.rows).sum();
         run[0].first_row..run[0].first_row + rows
     })
+}
+
+/// Of so many rows at most.
+fn pieces(run: Range<usize>, rows_max: usize) -> impl Iterator<Item = Range<usize>> {
+    run.clone().step_by(rows_max).map(move |start| start..run.end.min(start.saturating_add(rows_max)))
 }
 
 /// What tiles are told of the sequences of many rows, and how many tiles there are.

@@ -39,7 +39,7 @@ use operands::{Memory, count};
 use read::read_to;
 use sample::Sampling;
 pub use sample::SamplingLimits;
-pub use self_test::{Heads, SelfTestError, compare_with_oracle, of_memory, self_test, shared_attention};
+pub use self_test::{Heads, SelfTestError, SharedRows, compare_with_oracle, of_memory, self_test};
 
 #[derive(Debug)]
 pub struct Cuda<D> {
