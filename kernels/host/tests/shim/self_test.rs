@@ -93,24 +93,18 @@ fn a_kernel_that_does_nothing_is_found() {
     }
 }
 
-/// Of Llama 3 (1B, 8B, 70B, 405B), Qwen2.5 (0.5B, 1.5B, 7B), Qwen3 14B: no chance of their shapes is taken for a fault.
+/// Of Llama 3 (1B, 8B, 405B) and Qwen2.5 7B, by whose shapes keys are rounded to other numbers: chance is not taken for a fault.
 #[test]
 fn it_passes_with_the_heads_of_models() {
-    let heads = [
-        (32, 8, 64),
-        (32, 8, 128),
-        (64, 8, 128),
-        (128, 8, 128),
-        (14, 2, 64),
-        (12, 2, 128),
-        (28, 4, 128),
-        (40, 8, 128),
+    let pools = [
+        (KvDtype::Bf16, 32, 8, 64),
+        (KvDtype::Bf16, 32, 8, 128),
+        (KvDtype::Bf16, 128, 8, 128),
+        (KvDtype::Fp8, 28, 4, 128),
     ];
-    for kv_dtype in [KvDtype::Bf16, KvDtype::Fp8] {
-        for (query_heads, kv_heads, head_dim) in heads {
-            let heads = Heads { query_heads, kv_heads, head_dim };
-            self_test(crate::device(), kv_dtype, heads)
-                .unwrap_or_else(|error| panic!("{heads:?} {kv_dtype:?}: {error}"));
-        }
+    for (kv_dtype, query_heads, kv_heads, head_dim) in pools {
+        let heads = Heads { query_heads, kv_heads, head_dim };
+        let outcome = self_test(crate::device(), kv_dtype, heads);
+        assert!(outcome.is_ok(), "{kv_dtype:?} {heads:?}: {outcome:?}");
     }
 }
