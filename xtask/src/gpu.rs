@@ -18,14 +18,13 @@ use clap::ValueEnum;
 use sparkherd_kernels::{Driver, GpuContext};
 
 use crate::{arm64, kernels};
+use glibc::Version;
 
 const PROGRAM: &str = "sparkherd-proof";
 /// It is carried to machines by hand.
-const PROGRAM_BYTES_MAX: u64 = 60 << 20;
+const PROGRAM_BYTES_MAX: u64 = 60_000_000;
 /// What a program says where there is no driver.
 const NO_DRIVER: &str = "there is no CUDA driver: ";
-/// Of DGX OS 7, which is made from Ubuntu 24.04.
-const SPARK_GLIBC: glibc::Version = glibc::Version { major: 2, minor: 39 };
 
 /// What a program runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,6 +38,15 @@ pub enum Processor {
 impl Processor {
     pub fn of_this_machine() -> Self {
         if ARCH == "aarch64" { Self::Aarch64 } else { Self::X86_64 }
+    }
+
+    /// The oldest that a program has to start with, and whose it is.
+    const fn oldest_glibc(self) -> (Version, &'static str) {
+        match self {
+            Self::X86_64 => (Version { major: 2, minor: 36 }, "Debian 12"),
+            // Which is made from Ubuntu 24.04.
+            Self::Aarch64 => (Version { major: 2, minor: 39 }, "DGX OS 7"),
+        }
     }
 }
 
@@ -76,12 +84,13 @@ pub fn run(processor: Processor) -> Result<()> {
 fn describe(program: &Path, processor: Processor) -> Result<()> {
     let elf = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let bytes = elf.len() as u64;
-    ensure!(bytes <= PROGRAM_BYTES_MAX, "{} has {bytes} bytes, more than 60 MiB", program.display());
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let (has, most) = (megabytes(bytes), megabytes(PROGRAM_BYTES_MAX));
+    ensure!(bytes <= PROGRAM_BYTES_MAX, "{} has {has:.1} MB, more than {most}", program.display());
     let needs = glibc::newest(&elf).context("the program names no version of glibc")?;
-    let mib = bytes as f64 / f64::from(1 << 20);
-    println!("{}: {mib:.1} MiB, needs a driver and glibc {needs} or later", program.display());
-    let is_for_spark = processor == Processor::Aarch64;
-    ensure!(!is_for_spark || needs <= SPARK_GLIBC, "a Spark has glibc {SPARK_GLIBC}, which is older");
+    println!("{}: {has:.1} MB, needs a driver and glibc of at least {needs}", program.display());
+    let (oldest, system) = processor.oldest_glibc();
+    ensure!(needs <= oldest, "{system} has glibc {oldest}, which is older");
     Ok(())
 }
 

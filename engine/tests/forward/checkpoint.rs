@@ -3,9 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use half::bf16;
-use sparkherd_engine::backend::cases::Random;
-
-use crate::llama_files::LlamaSizes;
+use sparkherd_engine::backend::cases::{LlamaSizes, Random};
 
 pub(crate) const VOCAB_SIZE: usize = 131;
 pub(crate) const CONTEXT: usize = 256;

@@ -8,7 +8,6 @@ mod demo_model;
 mod goldens;
 mod independence;
 mod llama;
-mod llama_files;
 mod loading;
 mod metamorphic;
 mod operations;

@@ -17,8 +17,6 @@ pub mod bench;
 pub mod checkpoints;
 pub mod choices;
 pub mod goal;
-#[path = "../../../engine/tests/forward/llama_files.rs"]
-mod llama_files;
 pub mod memory;
 pub mod models;
 pub mod nvfp4;

@@ -9,9 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
-use sparkherd_engine::{GpuChoice, OpenGpu};
+use sparkherd_engine::{GpuChoice, GpuError, OpenGpu};
 use sparkherd_gpu::{GpuPlace, Nvml, VISIBLE_DEVICES};
-use sparkherd_kernels::{DriverError, Gpu, KernelPlaces};
+use sparkherd_kernels::{Driver, DriverError, Gpu, GpuContext, KernelPlaces};
 use sparkherd_proof::bench::{self, Bench, Extent};
 use sparkherd_proof::goal::Chip;
 use sparkherd_proof::memory::{MemoryLine, Subject, Usage, Witness};
@@ -48,7 +48,7 @@ struct Args {
 enum Part {
     /// Memory, comparisons, speeds if all are right, then the sanitizer
     All,
-    /// Comparisons of operations with the oracle
+    /// Comparisons of operations with the oracle, and of tokens with the host's choice: each of an engine's kernels
     Operations,
     /// All comparisons
     Checks,
@@ -56,7 +56,7 @@ enum Part {
     Memory,
     /// Only what is measured
     Speeds,
-    /// The comparisons of operations under NVIDIA's compute-sanitizer, if it is installed
+    /// What `operations` compares, under NVIDIA's compute-sanitizer, if it is installed
     Sanitizer,
 }
 
@@ -83,14 +83,17 @@ fn run(args: &Args) -> Result<bool> {
     let witness = Witness { nvml: &nvml, pid: std::process::id(), proc_root };
     // Nobody has a context yet.
     let start = witness.look(None);
-    let open = gpu.open()?;
-    let properties = open.properties().clone();
-    let capability = properties.compute_capability;
+    // Held until another handle of it is: it is not unloaded between.
+    let found = find(gpu)?;
     let needs_model = part.has(Part::Memory) || part.has(Part::Speeds);
     let unwritten = witness.look(None);
     let random = needs_model.then(|| RandomModel::write(*divisor)).transpose();
     let random = random.context("cannot write a random model")?;
     let before = start.lost_before(&unwritten, &witness.look(None));
+    let open = gpu.open()?;
+    drop(found);
+    let properties = open.properties().clone();
+    let capability = properties.compute_capability;
     let device = || open.device();
     let mut report = Report {
         device: properties.name,
@@ -105,9 +108,9 @@ fn run(args: &Args) -> Result<bool> {
         report.memory = memory(&open, before, &witness, random)?;
     }
     if part.has(Part::Checks) {
-        report.checks = checks(device)?;
+        report.checks = checks(certain(&device)?);
     } else if *part == Part::Operations {
-        report.checks = vec![operations::check("", None, certain(&device)?)];
+        report.checks = each_kernel(certain(&device)?);
     }
     if let Some(random) = random.as_ref().filter(|_| part.has(Part::Speeds) && report.computes_right()) {
         let extent = Extent { launches: *launches, divisor: *divisor };
@@ -133,6 +136,15 @@ fn run(args: &Args) -> Result<bool> {
         keep(&report)?;
     }
     Ok(report.is_proven())
+}
+
+/// The driver, if there is such a GPU, without a context on it. One that is made after a large file was written has its pages counted as
+/// taken before, where memory is the host's too; and without a GPU nothing is written.
+fn find(gpu: &GpuChoice) -> Result<Driver, GpuError> {
+    let GpuChoice { ordinal, driver, kernels: _ } = gpu;
+    let driver = Driver::open(driver.as_ref().map(|path| path.as_os_str()))?;
+    let count = GpuContext::count(&driver)?;
+    if *ordinal < count { Ok(driver) } else { Err(GpuError::NoGpu { ordinal: *ordinal, count }) }
 }
 
 /// Of a tiny model, and of one of real size.
@@ -161,20 +173,30 @@ fn certain(device: &impl Fn() -> Result<Gpu, DriverError>) -> Result<impl Fn() -
     Ok(|| device().unwrap_or_else(|error| panic!("no stream on the GPU any more: {error}")))
 }
 
-fn checks(device: impl Fn() -> Result<Gpu, DriverError>) -> Result<Vec<Check>> {
-    let device = certain(&device)?;
-    let mut checks = vec![operations::check("", None, device)];
-    checks.extend([16, 37].map(|run_min| operations::check_attention("", run_min, device)));
-    checks.push(operations::check_fused(device));
-    checks.push(operations::check_beside_a_prompt(device));
-    checks.push(nvfp4::check(device));
-    checks.push(models::check(device));
-    checks.push(choices::check(device));
-    checks.push(recordings::check(device));
-    Ok(checks)
+/// What launches each kernel of an engine once at least, and is quick enough for a sanitizer.
+fn each_kernel(device: impl Fn() -> Gpu + Copy) -> Vec<Check> {
+    vec![
+        operations::check("", None, device),
+        // Partial sums of blocks that share positions, and their combination.
+        operations::check_attention("", 16, device),
+        nvfp4::check(device),
+        choices::check(device),
+    ]
 }
 
-/// The operations once more, under NVIDIA's checkers, if they are there.
+fn checks(device: impl Fn() -> Gpu + Copy) -> Vec<Check> {
+    let mut checks = each_kernel(device);
+    checks.extend([
+        operations::check_attention("", 37, device),
+        operations::check_fused(device),
+        operations::check_beside_a_prompt(device),
+        models::check(device),
+        recordings::check(device),
+    ]);
+    checks
+}
+
+/// Each kernel of an engine once more, under NVIDIA's checkers, if they are there.
 fn sanitized(gpu: &GpuChoice) -> Result<Vec<Check>> {
     let program = env::current_exe().context("cannot find this program")?;
     let GpuChoice { ordinal, driver, kernels: KernelPlaces { file, compiler, cache } } = gpu;

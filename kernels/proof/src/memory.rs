@@ -88,7 +88,8 @@ fn difference(from: u64, to: u64) -> Option<i64> {
 }
 
 /// Each part beside its plan, and what is held to it: the GPU's memory; where it is the host's too (`is_unified`), both together,
-/// else the host's by itself. Parts are not held, as the driver's share of each is a guess; together they are.
+/// else the host's by itself. Parts are not held, as the driver's share of each is a guess; together they are. What cudaMemGetInfo
+/// has free on such a chip is without the page cache, which grows as files are read: `MemAvailable` is held in its place.
 pub fn lines(model: &str, footprint: &Footprint, moments: &Moments, is_unified: bool) -> Vec<MemoryLine> {
     let Footprint { device_bytes, host_bytes, parts } = *footprint;
     let Parts { weights_bytes, kv_bytes, state_bytes, workspace_bytes, runtime_bytes: _ } = parts;
@@ -116,13 +117,12 @@ pub fn lines(model: &str, footprint: &Footprint, moments: &Moments, is_unified: 
     push("GPU: context and kernels", device, of_opened, runtime_bytes, false);
     push("GPU: arenas, recorded steps", device, by(of_opened, of_ready), arenas_bytes, false);
     push("GPU: first steps", device, by(of_ready, of_after), 0, false);
-    push("GPU: in all", device, of_ready.max(of_after), device_bytes, true);
     let most = |counter: Counter| counter.moved(before, ready).max(counter.moved(before, after));
-    if is_unified {
-        let total_bytes = device_bytes.saturating_add(host_bytes);
-        let available = Counter::MemAvailable;
-        push("GPU and host: in all", available, most(available), total_bytes, true);
-    }
+    let of_both = most(Counter::MemAvailable).filter(|_| is_unified);
+    let is_held = device == Counter::Nvml || of_both.is_none();
+    push("GPU: in all", device, of_ready.max(of_after), device_bytes, is_held);
+    let total_bytes = device_bytes.saturating_add(host_bytes);
+    push("GPU and host: in all", Counter::MemAvailable, of_both, total_bytes, true);
     // On such a chip nobody knows whether a GPU's pages show here too.
     push("host: in all", Counter::RssAnon, most(Counter::RssAnon), host_bytes, !is_unified);
     lines
@@ -225,6 +225,11 @@ mod tests {
         assert_eq!(told(&lines)[3], ("GPU: in all", 1500, 1500));
         moments.after.device_free_bytes = Some(7499);
         assert_eq!(beyond(&moments, false), ["GPU: in all"]);
+        assert_eq!(beyond(&moments, true), [""; 0], "a file that was read may take it");
+        moments.after.host_available_bytes = Some(5000 - 1801);
+        assert_eq!(beyond(&moments, true), ["GPU and host: in all"]);
+        moments.before.host_available_bytes = None;
+        assert_eq!(beyond(&moments, true), ["GPU: in all"], "nobody else tells");
     }
 
     #[test]

@@ -4,10 +4,8 @@ use std::io;
 use std::path::Path;
 
 use half::bf16;
-use sparkherd_engine::backend::cases::Random;
+use sparkherd_engine::backend::cases::{LlamaSizes, Random};
 use tempfile::TempDir;
-
-use crate::llama_files::LlamaSizes;
 
 /// 1.5 B parameters, 3 GB in BF16: large enough that no cache helps, small enough to be written and read in seconds.
 const SIZES: LlamaSizes = LlamaSizes {

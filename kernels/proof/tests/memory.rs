@@ -62,7 +62,10 @@ fn a_load_within_its_footprint_is_told_from_one_beyond() {
     assert_eq!(moved("GPU: first steps"), 1, "nothing but the one byte that was lost");
     assert_eq!(moved("GPU and host: in all"), i64::try_from(600 * MIB).unwrap());
 
-    // What the driver may take beside the arenas is 1 GiB.
-    assert_eq!(beyond(&measured(1025 << 20, 0)), ["GPU: in all"]);
-    assert_eq!(beyond(&measured(1, 2048 * MIB)), ["GPU and host: in all"]);
+    // What the driver may take beside the arenas is 1 GiB. On a chip like this one it is the host's memory too, and held there.
+    let lines = measured(1025 << 20, 0);
+    let all = lines.iter().find(|line| line.part == "GPU: in all").unwrap();
+    assert!(u64::try_from(all.moved_bytes).unwrap() > all.planned_bytes, "{all:?}");
+    assert_eq!(beyond(&lines), [""; 0]);
+    assert_eq!(beyond(&measured(1025 << 20, 2048 * MIB)), ["GPU and host: in all"]);
 }

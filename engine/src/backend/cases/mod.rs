@@ -7,6 +7,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "the sizes of these cases are small")]
 
 mod attention;
+mod llama_files;
 mod products;
 mod random;
 mod rows;
@@ -20,6 +21,7 @@ use sparkherd_kernels::GateFunction::{GeluTanh, Silu};
 use thiserror::Error;
 
 pub use attention::decode_beside_a_prompt;
+pub use llama_files::LlamaSizes;
 pub use random::Random;
 
 use super::{

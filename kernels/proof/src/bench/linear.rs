@@ -30,7 +30,8 @@ const GATED_MATRIX: (u32, u32) = (14_336, 4096);
 const HEAD: (u32, u32) = (128_256, 4096);
 /// Rows of a decode, and of a prompt.
 const FEW_ROWS: [u32; 2] = [1, 8];
-const MANY_ROWS: [u32; 2] = [512, 2048];
+/// Short prompts are computed in another shape of tiles, and are bound by what is read.
+const MANY_ROWS: [u32; 5] = [16, 64, 128, 512, 2048];
 /// What is still many rows where sizes are divided.
 const MORE_THAN_FEW: u32 = 2 * LINEAR_ROWS_MAX;
 /// What is read once in a while must not be found in the cache: so many copies of a matrix are used in turns.
@@ -50,7 +51,9 @@ pub(super) fn all(bench: &Bench<'_>) -> Result<Vec<Speed>, BenchError> {
             // A prompt's head is of one row.
             let many = MANY_ROWS.iter().filter(|_| matrix != HEAD);
             let many = many.map(|rows| rows.div_ceil(bench.extent.divisor).max(MORE_THAN_FEW));
-            let rows: Vec<u32> = FEW_ROWS.into_iter().chain(many).collect();
+            let mut rows: Vec<u32> = FEW_ROWS.into_iter().chain(many).collect();
+            // Divided, several are the same.
+            rows.dedup();
             speeds.extend(products(bench, (dtype, name), matrix, &rows)?);
         }
     }

@@ -5,21 +5,22 @@ use std::{fs, io, path::Path};
 use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
 use serde_json::json;
 
+/// Its embedding and its head are matrices of their own.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LlamaSizes {
-    pub(crate) vocabulary: usize,
-    pub(crate) context: usize,
-    pub(crate) hidden: usize,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) intermediate: usize,
-    pub(crate) layers: usize,
+pub struct LlamaSizes {
+    pub vocabulary: usize,
+    pub context: usize,
+    pub hidden: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub intermediate: usize,
+    pub layers: usize,
 }
 
 impl LlamaSizes {
     /// Names, rows and columns.
-    pub(crate) fn matrices(&self) -> Vec<(String, [usize; 2])> {
+    pub fn matrices(&self) -> Vec<(String, [usize; 2])> {
         let Self { vocabulary, context: _, hidden, heads, kv_heads, head_dim, intermediate, layers } = *self;
         let (query, kv) = (heads * head_dim, kv_heads * head_dim);
         let of_layer = [
@@ -43,7 +44,7 @@ impl LlamaSizes {
     }
 
     /// Names of the vectors of `hidden` values.
-    pub(crate) fn norms(&self) -> Vec<String> {
+    pub fn norms(&self) -> Vec<String> {
         let mut norms = vec!["model.norm.weight".to_owned()];
         for layer in 0..self.layers {
             let named = |name| format!("model.layers.{layer}.{name}.weight");
@@ -53,8 +54,8 @@ impl LlamaSizes {
     }
 
     /// Writes `config.json`, the tensors (names, shapes and BF16), and a stand-in for the tokenizer, of which loading needs only
-    /// the size.
-    pub(crate) fn write<'a>(
+    /// the size. Fails where a file cannot be written, or bytes are not those of a shape.
+    pub fn write<'a>(
         &self,
         directory: &Path,
         tensors: impl IntoIterator<Item = (&'a str, Vec<usize>, &'a [u8])>,
