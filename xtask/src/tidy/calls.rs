@@ -10,7 +10,7 @@ use crate::tidy::source::{code_only, without_tests};
 const PURE: [&str; 5] =
     ["checkpoint/src", "footprint/src", "protocol/src", "operator/planner/src", "crds/src"];
 /// Programs for people and tests: they read flags, environment and files themselves.
-const PROGRAMS: [&str; 3] = ["cli", "xtask", "e2e"];
+const PROGRAMS: [&str; 4] = ["cli", "xtask", "e2e", "kernels/proof/src/main.rs"];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scope {
