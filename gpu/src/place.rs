@@ -8,7 +8,8 @@ pub const VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
 /// Which GPU engines compute on, as a command line and an environment name it.
 ///
 /// CUDA counts the GPUs that `CUDA_VISIBLE_DEVICES` leaves, and engines are told to count them by their places on the PCI bus; so
-/// does NVML count all of them. Both sides sort by those places.
+/// does NVML count all of them. Both sides sort by those places. Whoever sets numbers there and starts a program of ours that is not
+/// an engine has to set `CUDA_DEVICE_ORDER=PCI_BUS_ID` too: CUDA counts by speed otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GpuPlace {
     pub ordinal: u32,
