@@ -65,26 +65,26 @@ impl From<String> for Cause {
 impl DeviceError {
     /// Whether there was less memory than was asked for.
     pub const fn is_out_of_memory(&self) -> bool {
-        match self {
-            Self::Allocation { reason: Cause::Refused(_), .. } => true,
-            Self::Driver(error)
-            | Self::Allocation { reason: Cause::Driver(error), .. }
-            | Self::Launch { reason: Cause::Driver(error), .. }
-            | Self::Copy { reason: Cause::Driver(error), .. }
-            | Self::Recording { reason: Cause::Driver(error) } => error.is_out_of_memory(),
-            _ => false,
+        match (self, self.driver_error()) {
+            (Self::Allocation { reason: Cause::Refused(_), .. }, _) => true,
+            (_, Some(error)) => error.is_out_of_memory(),
+            (_, None) => false,
         }
     }
 
     /// Whether the device is lost to this process, see [`DriverError::is_fault`].
     pub fn is_fault(&self) -> bool {
+        self.driver_error().is_some_and(DriverError::is_fault)
+    }
+
+    const fn driver_error(&self) -> Option<&DriverError> {
         match self {
             Self::Driver(error)
             | Self::Allocation { reason: Cause::Driver(error), .. }
             | Self::Launch { reason: Cause::Driver(error), .. }
             | Self::Copy { reason: Cause::Driver(error), .. }
-            | Self::Recording { reason: Cause::Driver(error) } => error.is_fault(),
-            _ => false,
+            | Self::Recording { reason: Cause::Driver(error) } => Some(error),
+            _ => None,
         }
     }
 }

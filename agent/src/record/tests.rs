@@ -148,3 +148,22 @@ fn an_agent_that_was_restarted_remembers_the_crashes_of_this_attempt() {
     assert_eq!((record.starts, record.retry_at), (5, Some(Duration::from_secs(307))));
     assert_eq!(Record::new(3, Some(&status), now), Record { attempt: 3, ..Record::default() });
 }
+
+#[test]
+fn an_agent_that_was_restarted_knows_what_the_engine_said() {
+    let cause = |reason: &str| {
+        let last_exit = LastExit {
+            status: "exit 1".to_owned(),
+            reason: reason.to_owned(),
+            at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+        };
+        let status =
+            ModelReplicaStatus { attempt: 1, last_exit: Some(last_exit), ..ModelReplicaStatus::default() };
+        Record::new(1, Some(&status), moment(7)).ended.unwrap().cause
+    };
+    assert_eq!(cause("GpuFault: error 700; then killed"), EndCause::Said(FailureReason::GpuFault));
+    assert_eq!(cause("OutOfMemory: 5 bytes"), EndCause::Said(FailureReason::OutOfMemory));
+    for other in ["drained", "said nothing for 30 s", "FromTheFuture: x", "GpuFault"] {
+        assert_eq!(cause(other), EndCause::Other, "{other}");
+    }
+}

@@ -5,8 +5,8 @@ use sparkherd_footprint::KvDtype;
 
 use super::{Case, DTYPES, case};
 use crate::backend::{
-    Activation, Attention, AttentionInputs, AttentionOptions, Backend, HeadNorms, KvShape, KvWrite,
-    SequenceRows, Weight, unfused,
+    Activation, Attention, AttentionInputs, AttentionOptions, Backend, BackendError, HeadNorms, KvShape,
+    KvWrite, SequenceRows, Weight, unfused,
 };
 
 pub(super) fn all() -> Vec<Case> {
@@ -100,22 +100,27 @@ pub(super) fn inputs(
     case
 }
 
+/// One token, whose queries, keys and values these are, and which gets its own value as it was stored.
+fn attend_to_itself(backend: &mut dyn Backend, at: &[Activation]) -> Result<(), BackendError> {
+    backend.kv_write(KvWrite { layer: 0, keys: at[1], values: at[2], slots: &[0] })?;
+    backend.attention(Attention {
+        layer: 0,
+        queries: at[0],
+        scale: 1.0,
+        options: AttentionOptions::default(),
+        sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
+        block_tables: &[0],
+        out: at[3],
+    })
+}
+
 /// Values half-way between two of BF16, which go to the even one: what attention to one token returns.
 fn kv_of_ties() -> Case {
     let run = |backend: &mut dyn Backend, _: &[Weight], at: &[Activation]| {
         let tie = |value: &f32| f32::from_bits(value.to_bits() & 0xffff_0000 | 0x8000);
         let ties: Vec<f32> = backend.read(at[2])?.iter().map(tie).collect();
         backend.write(at[2], &ties)?;
-        backend.kv_write(KvWrite { layer: 0, keys: at[1], values: at[2], slots: &[0] })?;
-        backend.attention(Attention {
-            layer: 0,
-            queries: at[0],
-            scale: 1.0,
-            options: AttentionOptions::default(),
-            sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
-            block_tables: &[0],
-            out: at[3],
-        })?;
+        attend_to_itself(backend, at)?;
         Ok(vec![at[3]])
     };
     let kv = KvShape { layers: 1, blocks: 1, kv_heads: 1, head_dim: 64, dtype: KvDtype::Bf16 };
@@ -136,16 +141,7 @@ fn kv_of_every_fp8() -> Case {
     let head_dim = values.len();
     let run = move |backend: &mut dyn Backend, _: &[Weight], at: &[Activation]| {
         backend.write(at[2], &values)?;
-        backend.kv_write(KvWrite { layer: 0, keys: at[1], values: at[2], slots: &[0] })?;
-        backend.attention(Attention {
-            layer: 0,
-            queries: at[0],
-            scale: 1.0,
-            options: AttentionOptions::default(),
-            sequences: &[SequenceRows { first_row: 0, rows: 1, position: 0, first_block: 0 }],
-            block_tables: &[0],
-            out: at[3],
-        })?;
+        attend_to_itself(backend, at)?;
         let parts: Vec<f32> =
             backend.read(at[3])?.iter().zip(&values).map(|(got, value)| got / value).collect();
         backend.write(at[3], &parts)?;
